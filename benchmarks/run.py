@@ -1,0 +1,161 @@
+"""Compare rnncore with other libraries on recurrent layers: the command line. README.md says what is timed.
+
+It asserts that results agree, and nothing about speed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import report
+import worker
+from libraries import OURS, PEERS
+from problems import CELLS, GRID, MODES, QUICK_GRID, Shape
+
+__all__ = ["main"]
+
+Message = dict[str, Any]
+
+
+def main() -> None:
+    """Run the command, or one of its workers."""
+    if "--worker" in sys.argv[1:]:
+        # Libraries may print: what they print goes to stderr, and stdout is left to the messages.
+        messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        worker.serve(worker.Request.from_json(sys.stdin.read()), messages)
+    else:
+        _compare(_arguments())
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    if not all(library.installed() for library in OURS.values()):
+        sys.exit("rnncore is not installed for this Python")
+    peers = [name for name in arguments.peers if PEERS[name].installed()]
+    missing = [name for name in arguments.peers if name not in peers]
+    libraries = [*OURS.values(), *(PEERS[name] for name in peers)]
+    versions = {name: number for library in libraries for name, number in library.versions().items()}
+    described = machine.describe()
+    print(report.opening(described, versions, missing, peers), flush=True)
+
+    starts: list[Message] = []
+    points: list[Message] = []
+    for threads in arguments.threads:
+        request = worker.Request(
+            threads, arguments.repeats, peers, arguments.modes, arguments.cells, arguments.shapes
+        )
+        for message in _messages(request):
+            if message.pop("kind") == "start":
+                starts.append(message)
+                print(report.heading(message, peers), flush=True)
+            else:
+                points.append(message)
+                print(*report.point_lines(message, starts[-1], peers), sep="\n", flush=True)
+
+    means = report.geometric_means(points, peers)
+    print(report.summary(means, peers), *report.overuse(points), sep="\n")
+    if arguments.out:
+        results = {
+            "machine": described,
+            "versions": versions,
+            "missing": missing,
+            "repeats": arguments.repeats,
+            "threads": starts,
+            "points": points,
+            "geometric_means": means,
+        }
+        _write(arguments.out, results)
+
+
+def _messages(request: worker.Request) -> Iterator[Message]:
+    """Start a worker and yield its messages as they come; leave if it fails, as it has said why."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker"]
+    with subprocess.Popen(
+        command,
+        env=worker.environment(request.threads),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(request.to_json())
+        process.stdin.close()
+        yield from map(json.loads, process.stdout)
+    if process.returncode:
+        sys.exit(f"the worker with {request.threads} thread(s) failed: see above")
+
+
+def _write(path: Path, results: Message) -> None:
+    """Write under a temporary name, then rename, so that the file is never half there."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare rnncore with other libraries on recurrent layers.")
+    parser.add_argument("--peers", type=_names(PEERS), help="default: those installed")
+    parser.add_argument("--threads", type=_threads, metavar="1,2", help="default: 1 and the usable CPUs")
+    parser.add_argument("--cells", type=_names(CELLS), help=f"default: {','.join(CELLS)}")
+    parser.add_argument("--modes", type=_names(MODES), default=list(MODES), help="default: both")
+    parser.add_argument("--shapes", type=_shape, nargs="+", metavar="T,N,I,H", help="default: the grid")
+    parser.add_argument("--repeats", type=int, default=5, help="samples of each library; default: 5")
+    parser.add_argument("--quick", action="store_true", help="three shapes, lstm and gru, torch, 1 thread")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    arguments = parser.parse_args()
+    if arguments.repeats < 1:
+        parser.error(f"--repeats: expected at least 1, got {arguments.repeats}")
+
+    quick = arguments.quick
+    defaults = {
+        "peers": ["torch"] if quick else list(PEERS),
+        "threads": [1] if quick else sorted({1, machine.cpu_count()}),
+        "cells": ["lstm", "gru"] if quick else list(CELLS),
+        "shapes": list(QUICK_GRID if quick else GRID),
+    }
+    for name, default in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+    return arguments
+
+
+def _names(known: Sequence[str] | dict[str, Any]) -> Callable[[str], list[str]]:
+    """Return a parser of comma-separated names out of those known; none at all is allowed."""
+
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _threads(text: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [0]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, got {text!r}")
+    return numbers
+
+
+def _shape(text: str) -> Shape:
+    try:
+        return Shape.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

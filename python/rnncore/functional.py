@@ -1,0 +1,551 @@
+"""Recurrent layers as pure functions on arrays: one call is one layer in one direction.
+
+Weights are torch's: `w_ih` (G*H, I), `w_hh` (G*H, H) and biases (G*H,), with the gates of LSTM in the order
+i, f, g, o and those of GRU in the order r, z, n. The computation runs in the dtype of `w_ih`, float32 or float64;
+the other arrays are converted to it. This is the only module that converts.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rnncore import _core
+from rnncore._core import Cell
+
+__all__ = [
+    "GRUGradients",
+    "GRUOutput",
+    "LSTMGradients",
+    "LSTMOutput",
+    "RNNGradients",
+    "RNNOutput",
+    "gru",
+    "gru_vjp",
+    "lstm",
+    "lstm_vjp",
+    "rnn",
+    "rnn_vjp",
+]
+
+Array = NDArray[Any]
+
+
+class RNNOutput(NamedTuple):
+    """What `rnn` returns: hidden states of all steps and the last one of each sequence."""
+
+    y: Array
+    h_n: Array
+
+
+class GRUOutput(NamedTuple):
+    """What `gru` returns: hidden states of all steps and the last one of each sequence."""
+
+    y: Array
+    h_n: Array
+
+
+class LSTMOutput(NamedTuple):
+    """What `lstm` returns: hidden states of all steps, the last hidden and the last cell state of each sequence."""
+
+    y: Array
+    h_n: Array
+    c_n: Array
+
+
+class RNNGradients(NamedTuple):
+    """Gradients of the arguments of `rnn`; zeros stood in for arguments that were None."""
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    h_0: Array
+
+
+class GRUGradients(NamedTuple):
+    """Gradients of the arguments of `gru`; zeros stood in for arguments that were None."""
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    h_0: Array
+
+
+class LSTMGradients(NamedTuple):
+    """Gradients of the arguments of `lstm`; zeros stood in for arguments that were None."""
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    h_0: Array
+    c_0: Array
+
+
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+
+
+def _weights(w_ih: ArrayLike) -> Array:
+    """`w_ih` as the core takes it; its dtype is that of the computation."""
+    w = np.asarray(w_ih)
+    dtype = w.dtype
+    if dtype != _FLOAT32 and dtype != _FLOAT64:
+        dtype = np.result_type(dtype, _FLOAT32) if dtype.kind in "biuf" else dtype
+        if dtype != _FLOAT32 and dtype != _FLOAT64:
+            raise TypeError(f"w_ih: expected real numbers of at most 64 bits, got {w.dtype}")
+    return _array("w_ih", w, dtype)
+
+
+def _array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """`value` as the core takes it: of this dtype, C-contiguous, aligned. No copy if it is so already."""
+    array = np.asarray(value)
+    if array.dtype != dtype and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return np.require(array, dtype, "CA") if not _fits(array, dtype) else array
+
+
+def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
+    return array.dtype == dtype and array.flags.carray
+
+
+class _Arguments:
+    """The arguments of one call in the form the core takes, and the way back to the caller's shapes."""
+
+    __slots__ = ("batch_axis", "dtype", "positional")
+
+    def __init__(
+        self,
+        cell: Cell,
+        x: ArrayLike,
+        w_ih: ArrayLike,
+        w_hh: ArrayLike,
+        b_ih: ArrayLike | None,
+        b_hh: ArrayLike | None,
+        h_0: ArrayLike | None,
+        c_0: ArrayLike | None,
+        lengths: ArrayLike | None,
+        reverse: bool,
+        batch_first: bool,
+    ) -> None:
+        w = _weights(w_ih)
+        dtype = self.dtype = w.dtype
+        x = _array("x", x, dtype)
+        # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients
+        self.batch_axis = (0 if batch_first else 1) if x.ndim == 2 else None
+        self.positional = (
+            cell,
+            self.series("x", x),
+            w,
+            _array("w_hh", w_hh, dtype),
+            None if b_ih is None else _array("b_ih", b_ih, dtype),
+            None if b_hh is None else _array("b_hh", b_hh, dtype),
+            self.state("h_0", h_0),
+            self.state("c_0", c_0),
+            None if lengths is None else self.lengths(lengths),
+            reverse,
+            batch_first,
+        )
+
+    def series(self, name: str, value: ArrayLike | None) -> Array | None:
+        """x, y or a gradient of one of them, for the core."""
+        if value is None:
+            return None
+        array = _array(name, value, self.dtype)
+        return array if self.batch_axis is None else self._batched(name, array, 2, self.batch_axis)
+
+    def state(self, name: str, value: ArrayLike | None) -> Array | None:
+        """A state or a gradient of one, for the core."""
+        if value is None:
+            return None
+        array = _array(name, value, self.dtype)
+        return array if self.batch_axis is None else self._batched(name, array, 1, 0)
+
+    def lengths(self, value: ArrayLike) -> Array:
+        """Valid steps, for the core."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu" and array.size:
+            raise TypeError(f"lengths: expected integers, got {array.dtype}")
+        array = np.ascontiguousarray(array, dtype=np.int64) if array.ndim else array.astype(np.int64)
+        return array if self.batch_axis is None else self._batched("lengths", array, 0, 0)
+
+    @staticmethod
+    def _batched(name: str, array: Array, ndim: int, axis: int) -> Array:
+        if array.ndim != ndim:
+            raise ValueError(f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}")
+        return np.expand_dims(array, axis)
+
+    def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Array, ...]:
+        """The core's results in the caller's shapes: a series first, states last."""
+        if self.batch_axis is None:
+            return (series, *rest)
+        first_state = len(rest) - states
+        return (series.squeeze(self.batch_axis), *rest[:first_state], *(s[0] for s in rest[first_state:]))
+
+
+def _forward(cell: Cell, *arguments: Any) -> tuple[Array, ...]:
+    call = _Arguments(cell, *arguments)
+    outputs = _core.forward(*call.positional)
+    return call.unbatched(*outputs, states=len(outputs) - 1)
+
+
+def _record(cell: Cell, *arguments: Any) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
+    call = _Arguments(cell, *arguments)
+    outputs, recording = _core.record(*call.positional)
+    states = len(outputs) - 1
+
+    def pull_back(dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None) -> tuple[Array, ...]:
+        gradients = recording.backward(
+            call.series("dy", dy), call.state("dh_n", dh_n), call.state("dc_n", dc_n)
+        )
+        return call.unbatched(*gradients, states=states)
+
+    return call.unbatched(*outputs, states=states), pull_back
+
+
+def _rnn_cell(nonlinearity: str) -> Cell:
+    if nonlinearity == "tanh":
+        return Cell.rnn_tanh
+    if nonlinearity == "relu":
+        return Cell.rnn_relu
+    raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+
+
+def rnn(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> RNNOutput:
+    """Run one layer of a simple recurrent network (Elman 1990) in one direction.
+
+    h_t = act(W x_t + b_ih + U h_{t-1} + b_hh)
+
+    Parameters
+    ----------
+    x : array_like, (N, T, I)
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+    w_ih : array_like, (H, I)
+        W. Its dtype, float32 or float64, is that of the computation and of the results.
+    w_hh : array_like, (H, H)
+        U.
+    b_ih, b_hh : array_like, (H,), optional
+        Biases. Default: zeros.
+    h_0 : array_like, (N, H), optional
+        Initial state, (H,) if unbatched. Default: zeros.
+    nonlinearity : {"tanh", "relu"}
+        act.
+    lengths : array_like of int, (N,), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
+        there and `h_n` is the state after the last valid step, or `h_0` where there is none.
+    reverse : bool
+        Read each sequence from its own last valid step to its first. y stays aligned with x.
+    batch_first : bool
+        Whether x and y have the batch axis first (True) or the time axis.
+
+    Returns
+    -------
+    RNNOutput
+        Named tuple of y (N, T, H), laid out like x, and h_n (N, H).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or type; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> x = np.ones((1, 3, 1), dtype=np.float32)
+    >>> y, h_n = rc.functional.rnn(x, np.float32([[0.5]]), np.float32([[1.0]]), nonlinearity="relu")
+    >>> y.ravel()
+    array([0.5, 1. , 1.5], dtype=float32)
+    """
+    cell = _rnn_cell(nonlinearity)
+    return RNNOutput(*_forward(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+
+
+def rnn_vjp(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> tuple[RNNOutput, Callable[..., RNNGradients]]:
+    """Run `rnn` and return, with its output, the function that pulls gradients back through it.
+
+    Parameters are those of `rnn`. The arrays are not copied: leave x, the weights and the initial state unchanged
+    until the last call of `vjp`.
+
+    Returns
+    -------
+    output : RNNOutput
+        As `rnn` returns it, in the same bits.
+    vjp : callable
+        ``vjp(dy=None, dh_n=None)`` takes the gradients of a scalar loss with respect to y and h_n, None for zeros, and
+        returns those of the arguments as `RNNGradients`, always all six. dy is ignored at padded steps, and the
+        gradient of x is zero there. May be called several times, from any thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> x = np.ones((1, 3, 1))
+    >>> (y, h_n), vjp = rc.functional.rnn_vjp(x, [[0.5]], [[1.0]], nonlinearity="relu")
+    >>> vjp(dh_n=[[1.0]]).w_ih
+    array([[3.]])
+    """
+    cell = _rnn_cell(nonlinearity)
+    outputs, pull_back = _record(
+        cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    )
+
+    def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
+        return RNNGradients(*pull_back(dy, dh_n, None))
+
+    return RNNOutput(*outputs), vjp
+
+
+def lstm(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    c_0: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> LSTMOutput:
+    """Run one layer of long short-term memory (Hochreiter & Schmidhuber 1997) in one direction.
+
+    With a = W x_t + b_ih + U h_{t-1} + b_hh for each gate:
+    i, f, o = sigmoid(a); g = tanh(a); c_t = f c_{t-1} + i g; h_t = o tanh(c_t)
+
+    Parameters
+    ----------
+    x : array_like, (N, T, I)
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+    w_ih : array_like, (4*H, I)
+        W, gates in the order i, f, g, o. Its dtype, float32 or float64, is that of the computation and of the results.
+    w_hh : array_like, (4*H, H)
+        U.
+    b_ih, b_hh : array_like, (4*H,), optional
+        Biases. Default: zeros.
+    h_0, c_0 : array_like, (N, H), optional
+        Initial hidden and cell state, (H,) if unbatched. Default: zeros.
+    lengths : array_like of int, (N,), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
+        there and the final states are those after the last valid step, or the initial ones where there is none.
+    reverse : bool
+        Read each sequence from its own last valid step to its first. y stays aligned with x.
+    batch_first : bool
+        Whether x and y have the batch axis first (True) or the time axis.
+
+    Returns
+    -------
+    LSTMOutput
+        Named tuple of y (N, T, H), laid out like x, h_n (N, H) and c_n (N, H).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or type; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.standard_normal((2, 5, 3), dtype=np.float32)
+    >>> w_ih = rng.standard_normal((16, 3), dtype=np.float32)
+    >>> w_hh = rng.standard_normal((16, 4), dtype=np.float32)
+    >>> y, h_n, c_n = rc.functional.lstm(x, w_ih, w_hh, lengths=[5, 2])
+    >>> y.shape, h_n.shape
+    ((2, 5, 4), (2, 4))
+    >>> bool((y[1, 1] == h_n[1]).all()), y[1, 2:].any()
+    (True, np.False_)
+    """
+    return LSTMOutput(
+        *_forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
+    )
+
+
+def lstm_vjp(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    c_0: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> tuple[LSTMOutput, Callable[..., LSTMGradients]]:
+    """Run `lstm` and return, with its output, the function that pulls gradients back through it.
+
+    Parameters are those of `lstm`. The arrays are not copied: leave x, the weights and the initial states unchanged
+    until the last call of `vjp`.
+
+    Returns
+    -------
+    output : LSTMOutput
+        As `lstm` returns it, in the same bits.
+    vjp : callable
+        ``vjp(dy=None, dh_n=None, dc_n=None)`` takes the gradients of a scalar loss with respect to y, h_n and c_n,
+        None for zeros, and returns those of the arguments as `LSTMGradients`, always all seven. dy is ignored at
+        padded steps, and the gradient of x is zero there. May be called several times, from any thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(shape) for shape in [(2, 5, 3), (16, 3), (16, 4)])
+    >>> (y, h_n, c_n), vjp = rc.functional.lstm_vjp(x, w_ih, w_hh)
+    >>> gradients = vjp(2 * y)  # of sum(y**2)
+    >>> gradients.w_hh.shape, gradients.c_0.shape
+    ((16, 4), (2, 4))
+    """
+    outputs, pull_back = _record(
+        Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
+    )
+
+    def vjp(
+        dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None
+    ) -> LSTMGradients:
+        return LSTMGradients(*pull_back(dy, dh_n, dc_n))
+
+    return LSTMOutput(*outputs), vjp
+
+
+def gru(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> GRUOutput:
+    """Run one layer of gated recurrent units (Cho et al. 2014, reset-after form) in one direction.
+
+    With x_k = W_k x_t + b_ih,k and u_k = U_k h_{t-1} + b_hh,k for each gate k:
+    r, z = sigmoid(x + u); n = tanh(x_n + r u_n); h_t = z h_{t-1} + (1 - z) n
+
+    Parameters
+    ----------
+    x : array_like, (N, T, I)
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+    w_ih : array_like, (3*H, I)
+        W, gates in the order r, z, n. Its dtype, float32 or float64, is that of the computation and of the results.
+    w_hh : array_like, (3*H, H)
+        U.
+    b_ih, b_hh : array_like, (3*H,), optional
+        Biases. Default: zeros.
+    h_0 : array_like, (N, H), optional
+        Initial state, (H,) if unbatched. Default: zeros.
+    lengths : array_like of int, (N,), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
+        there and `h_n` is the state after the last valid step, or `h_0` where there is none.
+    reverse : bool
+        Read each sequence from its own last valid step to its first. y stays aligned with x.
+    batch_first : bool
+        Whether x and y have the batch axis first (True) or the time axis.
+
+    Returns
+    -------
+    GRUOutput
+        Named tuple of y (N, T, H), laid out like x, and h_n (N, H).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or type; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(shape) for shape in [(5, 3), (12, 3), (12, 4)])
+    >>> y, h_n = rc.functional.gru(x, w_ih, w_hh)  # one sequence, no batch axis
+    >>> y.shape, h_n.shape
+    ((5, 4), (4,))
+    """
+    return GRUOutput(
+        *_forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+    )
+
+
+def gru_vjp(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    h_0: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+) -> tuple[GRUOutput, Callable[..., GRUGradients]]:
+    """Run `gru` and return, with its output, the function that pulls gradients back through it.
+
+    Parameters are those of `gru`. The arrays are not copied: leave x, the weights and the initial state unchanged
+    until the last call of `vjp`.
+
+    Returns
+    -------
+    output : GRUOutput
+        As `gru` returns it, in the same bits.
+    vjp : callable
+        ``vjp(dy=None, dh_n=None)`` takes the gradients of a scalar loss with respect to y and h_n, None for zeros, and
+        returns those of the arguments as `GRUGradients`, always all six. dy is ignored at padded steps, and the
+        gradient of x is zero there. May be called several times, from any thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(shape) for shape in [(2, 5, 3), (12, 3), (12, 4)])
+    >>> (y, h_n), vjp = rc.functional.gru_vjp(x, w_ih, w_hh)
+    >>> vjp(dh_n=np.ones_like(h_n)).x.shape
+    (2, 5, 3)
+    """
+    outputs, pull_back = _record(
+        Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    )
+
+    def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
+        return GRUGradients(*pull_back(dy, dh_n, None))
+
+    return GRUOutput(*outputs), vjp

@@ -1,0 +1,506 @@
+"""The specification: every cell in float64 NumPy, forward and backward.
+
+This file is written to be read. A cell is two functions next to each other, its equations as comments; one
+loop over time runs any cell forward and one runs it backward; the public functions mirror those of
+`rnncore.functional`, argument by argument. The library is tested against this file and never calls it:
+nothing here is fast, and nothing here uses the compiled core.
+
+Letters: T steps, N batch rows, I inputs, H hidden units, G gates. `dv` is the gradient of `v`.
+"""
+
+# ruff: noqa: D102 (the methods of all cells are documented once, in the protocol Cell)
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+OptionalArray = ArrayLike | None  # None stands for zeros
+State = tuple[Array, ...]  # (h,) or (h, c), each (rows, H); the output h is always first
+Saved = tuple[Array, ...]  # what a step keeps for its backward
+
+
+# -------------------------------------------------------------------------------------------------- the cells
+
+
+class Cell(Protocol):
+    """One step of a recurrent network, pointwise in rows and hidden units.
+
+    A step sees its two gate inputs apart, ``x_gates = W x_t + b_ih`` and ``u_gates = U h_{t-1} + b_hh``, each
+    (rows, G*H), and gives back a gradient for each. The two gradients differ only where the cell treats the
+    inputs differently, as the candidate of GRU does. The third value of `backward` is the gradient that
+    reaches the previous state directly; what reaches it through ``U h_{t-1}`` is the time loop's business.
+    """
+
+    gates: int
+
+    def forward(self, x_gates: Array, u_gates: Array, state: State) -> tuple[State, Saved]:
+        """Return the new state, and the values `backward` needs."""
+
+    def backward(self, saved: Saved, dstate: State) -> tuple[Array, Array, State]:
+        """Return (dx_gates, du_gates, dprevious), given the gradient of the new state."""
+
+
+class RNNCell:
+    """The simple recurrent network of Elman (1990), "Finding structure in time"."""
+
+    gates = 1
+
+    def __init__(self, nonlinearity: str) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f'nonlinearity: expected "tanh" or "relu", got {nonlinearity!r}')
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x_gates: Array, u_gates: Array, state: State) -> tuple[State, Saved]:
+        # h' = act(x + u)
+        a = x_gates + u_gates
+        h = np.tanh(a) if self.nonlinearity == "tanh" else np.maximum(a, 0.0)
+        return (h,), (h,)
+
+    def backward(self, saved: Saved, dstate: State) -> tuple[Array, Array, State]:
+        # tanh'(a) = 1 - h'^2;  relu'(a) = [h' > 0], so 0 at the kink
+        (h,), (dh,) = saved, dstate
+        da = dh * (1.0 - h * h) if self.nonlinearity == "tanh" else np.where(h > 0.0, dh, 0.0)
+        return da, da, (np.zeros_like(dh),)
+
+
+class LSTMCell:
+    """Long short-term memory of Hochreiter & Schmidhuber (1997), with a forget gate (Gers et al., 2000)."""
+
+    gates = 4  # i, f, g, o
+
+    def forward(self, x_gates: Array, u_gates: Array, state: State) -> tuple[State, Saved]:
+        # i, f, o = sigmoid(x + u);  g = tanh(x + u)
+        # c' = f c + i g;  h' = o tanh(c')
+        _, c = state
+        a_i, a_f, a_g, a_o = np.split(x_gates + u_gates, 4, axis=1)
+        i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+        c_next = f * c + i * g
+        tanh_c = np.tanh(c_next)
+        return (o * tanh_c, c_next), (i, f, g, o, c, tanh_c)
+
+    def backward(self, saved: Saved, dstate: State) -> tuple[Array, Array, State]:
+        # h' = o tanh(c'):   do = dh' tanh(c');  dc' += dh' o (1 - tanh(c')^2)
+        # c' = f c + i g:    di = dc' g;  df = dc' c;  dg = dc' i;  dc = dc' f
+        i, f, g, o, c, tanh_c = saved
+        dh, dc_next = dstate
+        dc_next = dc_next + dh * o * (1.0 - tanh_c * tanh_c)
+        da_i = dc_next * g * i * (1.0 - i)
+        da_f = dc_next * c * f * (1.0 - f)
+        da_g = dc_next * i * (1.0 - g * g)
+        da_o = dh * tanh_c * o * (1.0 - o)
+        da = np.concatenate([da_i, da_f, da_g, da_o], axis=1)
+        return da, da, (np.zeros_like(dh), dc_next * f)
+
+
+class GRUCell:
+    """Gated recurrent unit of Cho et al. (2014), the reset gate applied after the recurrent product."""
+
+    gates = 3  # r, z, n
+
+    def forward(self, x_gates: Array, u_gates: Array, state: State) -> tuple[State, Saved]:
+        # r, z = sigmoid(x + u);  n = tanh(x_n + r u_n)
+        # h' = z h + (1 - z) n
+        (h,) = state
+        x_r, x_z, x_n = np.split(x_gates, 3, axis=1)
+        u_r, u_z, u_n = np.split(u_gates, 3, axis=1)
+        r, z = sigmoid(x_r + u_r), sigmoid(x_z + u_z)
+        n = np.tanh(x_n + r * u_n)
+        return (z * h + (1.0 - z) * n,), (r, z, n, h, u_n)
+
+    def backward(self, saved: Saved, dstate: State) -> tuple[Array, Array, State]:
+        # h' = z h + (1 - z) n:     dz = dh' (h - n);  dn = dh' (1 - z);  dh = dh' z
+        # n = tanh(x_n + r u_n):    dx_n = dn (1 - n^2);  dr = dx_n u_n;  du_n = dx_n r
+        r, z, n, h, u_n = saved
+        (dh,) = dstate
+        da_z = dh * (h - n) * z * (1.0 - z)
+        dx_n = dh * (1.0 - z) * (1.0 - n * n)
+        da_r = dx_n * u_n * r * (1.0 - r)
+        dx_gates = np.concatenate([da_r, da_z, dx_n], axis=1)
+        du_gates = np.concatenate([da_r, da_z, dx_n * r], axis=1)
+        return dx_gates, du_gates, (dh * z,)
+
+
+def sigmoid(a: Array) -> Array:
+    """Return 1 / (1 + exp(-a)), with full relative accuracy and no overflow at either end."""
+    e = np.exp(-np.abs(a))
+    return np.where(a >= 0.0, 1.0, e) / (1.0 + e)
+
+
+# ---------------------------------------------------------------------------------------------- the time loop
+
+
+class Weights(NamedTuple):
+    """The parameters of one layer in one direction, or their gradients."""
+
+    w_ih: Array  # (G*H, I)
+    w_hh: Array  # (G*H, H)
+    b_ih: Array  # (G*H,)
+    b_hh: Array  # (G*H,)
+
+
+class Step(NamedTuple):
+    """What the backward loop must know of one step."""
+
+    t: int
+    rows: NDArray[np.intp]  # the batch rows with a valid input at t
+    h_previous: Array  # (rows, H)
+    saved: Saved
+
+
+def run_forward(
+    cell: Cell, weights: Weights, x: Array, state_0: State, lengths: NDArray[np.intp], reverse: bool
+) -> tuple[Array, State, list[Step]]:
+    """Return y (T, N, H), the final state and the steps taken, for x (T, N, I).
+
+    Only rows with t < length take part in step t; the others keep their state. Counting t downwards, this
+    alone lets every row begin at its own last valid step, from its initial state.
+    """
+    T, N, _ = x.shape
+    y = np.zeros((T, N, weights.w_hh.shape[1]))
+    state = tuple(s.copy() for s in state_0)
+    steps = []
+    for t in reversed(range(T)) if reverse else range(T):
+        rows = np.flatnonzero(t < lengths)
+        previous = tuple(s[rows] for s in state)
+        x_gates = x[t, rows] @ weights.w_ih.T + weights.b_ih
+        u_gates = previous[0] @ weights.w_hh.T + weights.b_hh
+        current, saved = cell.forward(x_gates, u_gates, previous)
+        for s, s_t in zip(state, current, strict=True):
+            s[rows] = s_t
+        y[t, rows] = current[0]
+        steps.append(Step(t, rows, previous[0], saved))
+    return y, state, steps
+
+
+def run_backward(
+    cell: Cell, weights: Weights, x: Array, steps: list[Step], dy: Array, dstate_n: State
+) -> tuple[Array, Weights, State]:
+    """Return dx (T, N, I), the gradients of the weights and those of the initial state."""
+    dx = np.zeros_like(x)
+    dw_ih, dw_hh, db_ih, db_hh = (np.zeros_like(w) for w in weights)
+    dstate = tuple(ds.copy() for ds in dstate_n)
+    for t, rows, h_previous, saved in reversed(steps):
+        dh, *dmemory = (ds[rows] for ds in dstate)
+        dx_gates, du_gates, direct = cell.backward(saved, (dh + dy[t, rows], *dmemory))
+        dprevious = (direct[0] + du_gates @ weights.w_hh, *direct[1:])
+        for ds, ds_t in zip(dstate, dprevious, strict=True):
+            ds[rows] = ds_t
+        dx[t, rows] = dx_gates @ weights.w_ih
+        dw_ih += dx_gates.T @ x[t, rows]
+        dw_hh += du_gates.T @ h_previous
+        db_ih += dx_gates.sum(axis=0)
+        db_hh += du_gates.sum(axis=0)
+    return dx, Weights(dw_ih, dw_hh, db_ih, db_hh), dstate
+
+
+# ---------------------------------------------------------------------------------------- the caller's layout
+
+
+def run_layer(
+    cell: Cell,
+    x: ArrayLike,
+    weights: tuple[ArrayLike, ArrayLike, OptionalArray, OptionalArray],
+    state_0: dict[str, OptionalArray],
+    lengths: ArrayLike | None,
+    reverse: bool,
+    batch_first: bool,
+) -> tuple[Array, State, Callable[..., tuple[Array, ...]]]:
+    """Return y, the final state and a pullback, all in the layout of the caller.
+
+    The pullback takes dy and the gradient of each final state, and returns the gradients of x, w_ih, w_hh,
+    b_ih, b_hh and of each initial state. Arguments are copied: changing them later does not change it.
+    """
+    x = np.array(x, dtype=np.float64)
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x: expected 2 or 3 dimensions, got shape {x.shape}")
+    batched = x.ndim == 3
+
+    # Inside, sequences are (T, N, ...) and states (N, H); one sequence alone is a batch of one row.
+    def to_steps(array: Array) -> Array:
+        return array[:, None] if not batched else array.swapaxes(0, 1) if batch_first else array
+
+    def from_steps(array: Array) -> Array:
+        return array[:, 0] if not batched else array.swapaxes(0, 1) if batch_first else array
+
+    x_steps = to_steps(x)
+    T, N, _ = x_steps.shape
+    batch = (N,) if batched else ()
+    H = np.shape(weights[1])[-1]
+    shapes = (cell.gates * H, x.shape[-1]), (cell.gates * H, H), (cell.gates * H,), (cell.gates * H,)
+    w = Weights(*map(_checked, Weights._fields, weights, shapes))
+    initial = tuple(_checked(name, s, (*batch, H)).reshape(N, H) for name, s in state_0.items())
+    rows = _checked_lengths(lengths, batch, T).reshape(N)
+    y_steps, final, steps = run_forward(cell, w, x_steps, initial, rows, reverse)
+    y = from_steps(y_steps)
+
+    def pullback(dy: OptionalArray, **dstate_n: OptionalArray) -> tuple[Array, ...]:
+        dy_steps = to_steps(_checked("dy", dy, y.shape))
+        dfinal = tuple(_checked(name, ds, (*batch, H)).reshape(N, H) for name, ds in dstate_n.items())
+        dx, dw, dinitial = run_backward(cell, w, x_steps, steps, dy_steps, dfinal)
+        return from_steps(dx), *dw, *(ds.reshape(*batch, H) for ds in dinitial)
+
+    return y, tuple(s.reshape(*batch, H) for s in final), pullback
+
+
+def _checked(name: str, value: OptionalArray, shape: tuple[int, ...]) -> Array:
+    """Return a float64 copy of `value` of exactly this shape: an oracle must not broadcast."""
+    array = np.zeros(shape) if value is None else np.array(value, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def _checked_lengths(lengths: ArrayLike | None, shape: tuple[int, ...], T: int) -> NDArray[np.intp]:
+    array = np.full(shape, T) if lengths is None else np.asarray(lengths)
+    if array.shape != shape:
+        raise ValueError(f"lengths: expected shape {shape}, got {array.shape}")
+    if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > T):
+        raise ValueError(f"lengths: expected integers from 0 to {T}, got {array}")
+    return array.astype(np.intp)
+
+
+# --------------------------------------------------------------------------------------- the public functions
+
+
+class RNNOutput(NamedTuple):
+    """What `rnn` returns."""
+
+    y: Array  # as x, with H for I
+    h_n: Array  # (N, H)
+
+
+class LSTMOutput(NamedTuple):
+    """What `lstm` returns."""
+
+    y: Array  # as x, with H for I
+    h_n: Array  # (N, H)
+    c_n: Array  # (N, H)
+
+
+class GRUOutput(RNNOutput):
+    """What `gru` returns; the fields are those of `RNNOutput`."""
+
+
+class RNNGradients(NamedTuple):
+    """The gradients of the arguments of `rnn`, each of its argument's shape."""
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    h_0: Array
+
+
+class LSTMGradients(NamedTuple):
+    """The gradients of the arguments of `lstm`, each of its argument's shape."""
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    h_0: Array
+    c_0: Array
+
+
+class GRUGradients(RNNGradients):
+    """The gradients of the arguments of `gru`; the fields are those of `RNNGradients`."""
+
+
+def rnn(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
+    nonlinearity: str = "tanh", lengths: ArrayLike | None = None, reverse: bool = False,
+    batch_first: bool = True,
+) -> RNNOutput:  # fmt: skip
+    """Run one layer of a simple recurrent network in one direction (Elman, 1990).
+
+    ``h_t = act(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh)``, and ``y_t = h_t``.
+
+    Parameters
+    ----------
+    x : array_like, (N, T, I), or (T, N, I) if not `batch_first`, or (T, I)
+        The sequences. Two dimensions are one sequence alone; then every N below is absent, also from results.
+    w_ih, w_hh : array_like, (H, I) and (H, H)
+        Weights of the input and of the previous state.
+    b_ih, b_hh : array_like, (H,), optional
+        Biases; zeros by default.
+    h_0 : array_like, (N, H), optional
+        Initial state; zeros by default.
+    nonlinearity : {"tanh", "relu"}
+        The activation; tanh by default.
+    lengths : array_like of int, (N,), optional
+        How many steps of each row are valid, 0 to T; all T by default. What lies after is padding: `y` is
+        zero there, its gradient ignored, and that of `x` zero. A row of length 0 ends in its initial state.
+    reverse : bool, default False
+        Read each row from its last valid step to its first. ``y[t]`` is the state after reading ``x[t]``.
+    batch_first : bool, default True
+        Whether three-dimensional `x` and `y` begin with N or with T. States always begin with N.
+
+    Returns
+    -------
+    RNNOutput
+        `y`, with H in the place of I in `x`; and `h_n` (N, H), the state after the last step read.
+
+    Examples
+    --------
+    >>> y, h_n = rnn([[1], [2], [3]], w_ih=[[1]], w_hh=[[1]], nonlinearity="relu")  # a running sum
+    >>> y.ravel(), h_n
+    (array([1., 3., 6.]), array([6.]))
+    """
+    cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
+    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    return RNNOutput(y, h_n)
+
+
+def rnn_vjp(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
+    nonlinearity: str = "tanh", lengths: ArrayLike | None = None, reverse: bool = False,
+    batch_first: bool = True,
+) -> tuple[RNNOutput, Callable[..., RNNGradients]]:  # fmt: skip
+    """Run `rnn`, and return its output with the function that pulls gradients back.
+
+    Parameters are those of `rnn`.
+
+    Returns
+    -------
+    out : RNNOutput
+        As `rnn` returns it.
+    vjp : callable, ``vjp(dy=None, dh_n=None) -> RNNGradients``
+        Takes the gradients of `y` and `h_n`, None standing for zero, and returns those of the array
+        arguments, also of the ones that were not given.
+
+    Examples
+    --------
+    >>> out, vjp = rnn_vjp([[1], [2], [3]], w_ih=[[1]], w_hh=[[1]], nonlinearity="relu")
+    >>> vjp(dy=[[1], [1], [1]]).x.ravel()  # x_t is in the sums of all steps from t on
+    array([3., 2., 1.])
+    """
+    cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
+    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+
+    def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> RNNGradients:
+        return RNNGradients(*pullback(dy, dh_n=dh_n))
+
+    return RNNOutput(y, h_n), vjp
+
+
+def lstm(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None,
+    h_0: OptionalArray = None, c_0: OptionalArray = None, *,
+    lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+) -> LSTMOutput:  # fmt: skip
+    """Run one layer of long short-term memory in one direction (Hochreiter & Schmidhuber, 1997).
+
+    With ``a = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh`` cut into the gates i, f, g, o in this order::
+
+        i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);  g = tanh(a_g)
+        c_t = f * c_{t-1} + i * g
+        h_t = o * tanh(c_t)
+
+    Parameters are those of `rnn`, with weights (4*H, I) and (4*H, H), biases (4*H,), and `c_0` (N, H), the
+    initial cell state, zeros by default.
+
+    Returns
+    -------
+    LSTMOutput
+        `y`, with H in the place of I in `x`; `h_n` and `c_n` (N, H), the state after the last step read.
+
+    Examples
+    --------
+    >>> x, w_ih, w_hh = np.zeros((3, 1)), np.zeros((4, 1)), np.zeros((4, 1))
+    >>> lstm(x, w_ih, w_hh, c_0=[8]).c_n  # gates of zero input are half open: c halves three times
+    array([1.])
+    """
+    cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
+    y, (h_n, c_n), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    return LSTMOutput(y, h_n, c_n)
+
+
+def lstm_vjp(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None,
+    h_0: OptionalArray = None, c_0: OptionalArray = None, *,
+    lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+) -> tuple[LSTMOutput, Callable[..., LSTMGradients]]:  # fmt: skip
+    """Run `lstm`, and return its output with ``vjp(dy=None, dh_n=None, dc_n=None) -> LSTMGradients``.
+
+    Otherwise as `rnn_vjp`.
+
+    Examples
+    --------
+    >>> out, vjp = lstm_vjp(np.zeros((3, 1)), np.zeros((4, 1)), np.zeros((4, 1)), c_0=[8])
+    >>> vjp(dc_n=[1]).c_0
+    array([0.125])
+    """
+    cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
+    y, (h_n, c_n), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+
+    def vjp(
+        dy: OptionalArray = None, dh_n: OptionalArray = None, dc_n: OptionalArray = None
+    ) -> LSTMGradients:
+        return LSTMGradients(*pullback(dy, dh_n=dh_n, dc_n=dc_n))
+
+    return LSTMOutput(y, h_n, c_n), vjp
+
+
+def gru(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
+    lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+) -> GRUOutput:  # fmt: skip
+    """Run one layer of gated recurrent units in one direction (Cho et al., 2014), reset after the product.
+
+    With ``a = w_ih x_t + b_ih`` and ``u = w_hh h_{t-1} + b_hh`` cut into the gates r, z, n in this order::
+
+        r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
+        n = tanh(a_n + r * u_n)
+        h_t = z * h_{t-1} + (1 - z) * n
+
+    Parameters are those of `rnn`, with weights (3*H, I) and (3*H, H) and biases (3*H,).
+
+    Returns
+    -------
+    GRUOutput
+        `y`, with H in the place of I in `x`; and `h_n` (N, H), the state after the last step read.
+
+    Examples
+    --------
+    >>> y, h_n = gru(np.zeros((3, 1)), np.zeros((3, 1)), np.zeros((3, 1)), h_0=[8])
+    >>> y.ravel()  # the update gate is half open and the candidate zero, so the state halves
+    array([4., 2., 1.])
+    """
+    cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
+    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    return GRUOutput(y, h_n)
+
+
+def gru_vjp(
+    x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
+    b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
+    lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+) -> tuple[GRUOutput, Callable[..., GRUGradients]]:  # fmt: skip
+    """Run `gru`, and return its output with ``vjp(dy=None, dh_n=None) -> GRUGradients``.
+
+    Otherwise as `rnn_vjp`.
+
+    Examples
+    --------
+    >>> w_ih, w_hh = np.zeros((3, 1)), np.array([[0.0], [0.0], [1.0]])
+    >>> out, vjp = gru_vjp(np.zeros((1, 1)), w_ih, w_hh, h_0=[0])
+    >>> vjp(dh_n=[1]).h_0  # 1/2 through the update gate, 1/2 * 1/2 through the candidate and the reset gate
+    array([0.75])
+    """
+    cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
+    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+
+    def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> GRUGradients:
+        return GRUGradients(*pullback(dy, dh_n=dh_n))
+
+    return GRUOutput(y, h_n), vjp

@@ -1,0 +1,122 @@
+// The contract across the ISA boundary: plain structs and a table of function pointers, filled once per instruction
+// set by kernels/table.cpp and called by engine.cpp. No function is defined here: an inline one would be merged by the
+// linker across instruction sets.
+//
+// Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, G gates, L lanes of a vector, R packed rows.
+// Sizes are signed 64-bit. A shape in a comment is row-major.
+//
+// Packed rows: the batch is sorted by length, longest first, and stored step by step. Step t owns the packed rows
+// [offset[t], offset[t] + count[t]); count never grows, so the rows alive at t are a prefix of those alive at t-1.
+// State buffers have N rows more, the initial states, in front: the state before step 0 is rows [0, N), the state
+// after step t is rows [N + offset[t], N + offset[t] + count[t]).
+#pragma once
+
+#include <cstdint>
+
+namespace rnncore {
+
+enum class Cell : int { rnn_tanh, rnn_relu, lstm, gru };
+inline constexpr int kCells = 4;
+inline constexpr int kMaxStates = 2;
+
+struct Batch {
+    int64_t T;                  // steps of the longest sequence
+    int64_t N;                  // sequences, those of length 0 among them
+    int64_t R;                  // packed rows: the sum of all lengths
+    const int64_t* count;       // (T)    rows alive at step t, all > 0
+    const int64_t* offset;      // (T+1)  first packed row of step t
+    const int64_t* caller_row;  // (R)    row of the caller's x, y, dx and dy that packed row r is
+    const int64_t* order;       // (N)    row of the caller's states that sorted row n is
+};
+
+template <class T>
+struct Forward {
+    Batch batch;
+    int64_t I, H;
+    const T* x;                    // (caller rows, I)
+    const T* w;                    // W, U and the biases, packed by pack_gates
+    const T* u;
+    const T* b_ih;
+    const T* b_hh;
+    T* y;                          // (caller rows, H)
+    T* last[kMaxStates];           // (N, H) final states
+    bool keep;                     // training: keep every state and what backward needs
+    T* states[kMaxStates];         // (N + R, H) if keep, otherwise two slots (2, N, H)
+    T* saved;                      // (R, saved * H) if keep
+    int64_t chunk_rows;            // rows of one chunk of the input product
+};
+
+template <class T>
+struct Backward {
+    Batch batch;
+    int64_t H;
+    const T* states[kMaxStates];   // (N + R, H)
+    const T* saved;                // (R, saved * H)
+    const T* u;                    // U, packed by pack_columns
+    const T* dy;                   // (caller rows, H) or null
+    const T* dlast[kMaxStates];    // (N, H) or null
+    T* dfirst[kMaxStates];         // (N, H) gradients of the initial states
+    T* dh_carry;                   // (N, H) gradient of h that bypasses U; null unless the cell has one
+    T* dc;                         // (N, H) gradient of the cell state; null unless the cell has one
+    T* du_next;                    // (N, G*H) du of the step after the chunk
+    T* dx_gates;                   // (rows of the chunk, G*H)
+    T* du_gates;                   // the same memory unless the cell splits its gradient
+};
+
+// C += A' B, summed over packed rows: the gradients of weights and biases. A has a last column of ones, so the last row
+// of C is the column sum of B.
+template <class T>
+struct OuterProduct {
+    int64_t rows;                  // to sum over
+    int64_t M;                     // columns of A, that of ones among them
+    int64_t columns;               // of B and C
+    T* a;                          // A, packed by pack_outer_rows
+    const T* b;                    // (rows, columns)
+    T* c;                          // (panels, M, panel width)
+};
+
+template <class T>
+struct CellKernels {
+    int gates;
+    int states;
+    int saved;
+    bool hidden_carry;
+    bool split_gradient;
+    // out: (G*H, K) with gates interleaved, [H/L][K][gate][L]. A bias is the case K = 1.
+    void (*pack_gates)(const T* w, int64_t K, int64_t H, T* out);
+    // All steps of the sorted rows [row_begin, row_end). pre (chunk_rows, G*H) and x_rows (chunk_rows) are workspace.
+    void (*forward)(const Forward<T>&, int64_t row_begin, int64_t row_end, T* pre, const T** x_rows);
+    // Steps [t_begin, t_end), last first, of the sorted rows [row_begin, row_end): fills dx_gates and du_gates.
+    void (*backward)(const Backward<T>&, int64_t t_begin, int64_t t_end, int64_t row_begin, int64_t row_end);
+    // What is left at the first step: the gradients of the initial states.
+    void (*backward_first)(const Backward<T>&, int64_t row_begin, int64_t row_end);
+};
+
+template <class T>
+struct Kernels {
+    int lanes;
+    int panel;  // columns of a full panel of pack_columns, pack_outer_rows and OuterProduct::c
+    CellKernels<T> cells[kCells];
+    // out: w (K, columns) in panels, [columns/panel][K][panel]
+    void (*pack_columns)(const T* w, int64_t K, int64_t columns, T* out);
+    // out[caller_row[r]] = a[r] B for r in [0, rows): a (rows, K), B packed by pack_columns, out (caller rows, columns)
+    void (*multiply_rows)(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, const int64_t* caller_row,
+                          T* out);
+    // Row tile `tile` of A = [a_rows | 1] into product.a; a_row (rows) are the rows of a (any, M-1) to take.
+    int64_t (*outer_tiles)(int64_t M);
+    void (*pack_outer_rows)(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row);
+    // Panel `panel` of C; packed_b (rows, panel) is workspace.
+    void (*outer_panel)(const OuterProduct<T>& product, int64_t panel, T* packed_b);
+    // gradient (columns, M-1) and its column of sums (columns), from panel `panel` of C
+    void (*unpack_outer)(const OuterProduct<T>& product, int64_t panel, T* gradient, T* sums);
+    // For tests and for those who build on the formulas: y = f(x), n values.
+    void (*sigmoid)(const T* x, T* y, int64_t n);
+    void (*tanh)(const T* x, T* y, int64_t n);
+};
+
+struct KernelTable {
+    Kernels<float> f32;
+    Kernels<double> f64;
+};
+
+}  // namespace rnncore

@@ -1,0 +1,10 @@
+// rnncore._core: registers, nothing else. What each function does is said in _core.pyi and in the Python layer.
+#include "../dispatch.hpp"
+#include "controls.hpp"
+#include "layer.hpp"
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+    rnncore::active_isa();  // a wrong RNNCORE_ISA is an error at import, not at the first call
+    rnncore::register_controls(m);
+    rnncore::register_layer(m);
+}

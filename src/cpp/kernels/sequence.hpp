@@ -1,0 +1,296 @@
+// The time loop: the only one there is. It runs a cell's recurrent product and its pointwise formulas over the packed
+// rows of a batch, forward and backward, and knows no cell by name.
+#pragma once
+
+#include "cells/cell.hpp"
+#include "gemm.hpp"
+
+namespace rnncore::RNNCORE_ISA {
+namespace {
+
+// Rows of a slice [begin, end) of the sorted batch that are alive at step t.
+inline int64_t alive(const Batch& batch, int64_t t, int64_t begin, int64_t end) {
+    if (t >= batch.T) return 0;
+    const int64_t n = least(batch.count[t], end) - begin;
+    return n > 0 ? n : 0;
+}
+
+template <class Cell, class T>
+Panels gate_panels(int64_t H) {
+    return {Cell::gates, kMaxVectors / Cell::gates, ceil_div(H, kLanes<T>)};
+}
+
+// --- forward ------------------------------------------------------------------------------------------------------
+
+// One step of one slice: what the epilogue of the recurrent product reads and writes. Pointers are to the slice's first
+// row; rows of pre and saved are gate-interleaved, [H/L][gate][L], the last block cut to its width.
+template <class Cell, class T>
+struct ForwardStep {
+    int64_t H;
+    const T* pre;
+    const T* prev[Cell::states];
+    T* next[Cell::states];
+    T* saved;  // null in inference
+    T* y;
+    const int64_t* y_row;
+    Scratch<T> scratch;
+
+    T* row(int64_t i, int64_t panel, int64_t side) const { return scratch.row(i, panel, side); }
+    void finish(int64_t begin, int64_t end, int64_t panel, int64_t side) const {
+        constexpr int64_t L = kLanes<T>;
+        const int64_t unit_begin = scratch.panels.first_block(panel) * L;
+        const int64_t unit_end = unit_begin + scratch.panels.vectors(panel, side) / Cell::gates * L;
+        for (int64_t i = begin; i < end; ++i) {
+            const T* u = row(i, panel, side);
+            for (int64_t unit = unit_begin; unit < unit_end; unit += L, u += Cell::gates * L) {
+                if (unit + L <= H) {
+                    epilogue(i, unit, L, u, Full{});
+                } else {
+                    epilogue(i, unit, H - unit, u, Tail{static_cast<int>(H - unit)});
+                }
+            }
+        }
+    }
+    template <class Part>
+    inline __attribute__((always_inline)) void epilogue(int64_t i, int64_t unit, int64_t width, const T* u_row,
+                                                        Part part) const {
+        Vec<T> x[Cell::gates], u[Cell::gates], from[Cell::states], to[Cell::states];
+        Vec<T> keep[Cell::saved ? Cell::saved : 1];
+        const T* x_row = pre + i * H * Cell::gates + unit * Cell::gates;
+        for (int g = 0; g < Cell::gates; ++g) {
+            x[g] = load(x_row + g * width, part);
+            u[g] = load(u_row + g * kLanes<T>);
+        }
+        for (int s = 0; s < Cell::states; ++s) from[s] = load(prev[s] + i * H + unit, part);
+        Cell::forward(x, u, from, to, keep);
+        for (int s = 0; s < Cell::states; ++s) store(next[s] + i * H + unit, to[s], part);
+        store(y + y_row[i] * H + unit, to[0], part);
+        if (Cell::saved && saved) {
+            T* saved_row = saved + i * H * Cell::saved + unit * Cell::saved;
+            for (int s = 0; s < Cell::saved; ++s) store(saved_row + s * width, keep[s], part);
+        }
+    }
+};
+
+template <class Cell, class T>
+void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre, const T** x_rows) {
+    const FlushDenormals guard;
+    T scratch[kScratchSize<T>];
+    const Batch& batch = task.batch;
+    const int64_t H = task.H, I = task.I;
+    const Panels panels = gate_panels<Cell, T>(H);
+
+    for (int64_t t = 0, chunk_end; alive(batch, t, row_begin, row_end) > 0; t = chunk_end) {
+        // pre = x W' + b_ih for as many steps as keep it in L2
+        int64_t rows = 0;
+        for (chunk_end = t; alive(batch, chunk_end, row_begin, row_end) > 0; ++chunk_end) {
+            const int64_t n = alive(batch, chunk_end, row_begin, row_end);
+            if (rows > 0 && rows + n > task.chunk_rows) break;
+            const int64_t* caller_row = batch.caller_row + batch.offset[chunk_end] + row_begin;
+            for (int64_t i = 0; i < n; ++i) x_rows[rows++] = task.x + caller_row[i] * I;
+        }
+        const auto pre_row = [=](int64_t i) { return pre + i * H * Cell::gates; };
+        multiply(rows, I, panels, task.w, task.b_ih, [=](int64_t i) { return x_rows[i]; },
+                 StoreRows<T, decltype(pre_row)>{H, pre_row, {panels, scratch}});
+
+        const T* step_pre = pre;
+        for (; t < chunk_end; ++t) {
+            const int64_t n = alive(batch, t, row_begin, row_end);
+            const int64_t first = batch.offset[t] + row_begin;
+            const int64_t prev_row = (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + row_begin;
+            const int64_t next_row = (task.keep ? batch.N + batch.offset[t] : (t + 1) % 2 * batch.N) + row_begin;
+
+            ForwardStep<Cell, T> step{};
+            step.H = H;
+            step.pre = step_pre;
+            for (int s = 0; s < Cell::states; ++s) {
+                step.prev[s] = task.states[s] + prev_row * H;
+                step.next[s] = task.states[s] + next_row * H;
+            }
+            step.saved = task.keep ? task.saved + first * H * Cell::saved : nullptr;
+            step.y = task.y;
+            step.y_row = batch.caller_row + first;
+            step.scratch = {panels, scratch};
+            // u = h_{t-1} U' + b_hh, then the cell
+            const T* h = step.prev[0];
+            multiply(n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step);
+
+            // rows whose sequence ends here
+            for (int64_t i = alive(batch, t + 1, row_begin, row_end); i < n; ++i) {
+                const int64_t caller = batch.order[row_begin + i];
+                for (int s = 0; s < Cell::states; ++s) {
+                    __builtin_memcpy(task.last[s] + caller * H, step.next[s] + i * H, sizeof(T) * H);
+                }
+            }
+            step_pre += n * H * Cell::gates;
+        }
+    }
+}
+
+// --- backward -----------------------------------------------------------------------------------------------------
+
+// One step of one slice of BPTT. Where ForwardStep has gates interleaved, gradients of gates lie gate-major as in torch:
+// they are operands of the products that follow.
+template <class Cell, class T>
+struct BackwardStep {
+    int64_t H;
+    const T* saved;
+    const T* prev[Cell::states];
+    const T* next[Cell::states];
+    const T* dy;  // null if absent
+    const int64_t* y_row;
+    T* dh_carry;
+    T* dc;
+    T* dx;
+    T* du;
+    Scratch<T> scratch;
+
+    T* row(int64_t i, int64_t panel, int64_t side) const { return scratch.row(i, panel, side); }
+    void finish(int64_t begin, int64_t end, int64_t panel, int64_t side) const {
+        constexpr int64_t L = kLanes<T>;
+        const int64_t unit_begin = scratch.panels.first_block(panel) * L;
+        const int64_t unit_end = unit_begin + scratch.panels.vectors(panel, side) * L;
+        for (int64_t i = begin; i < end; ++i) {
+            const T* dh = row(i, panel, side);
+            for (int64_t unit = unit_begin; unit < unit_end; unit += L, dh += L) {
+                if (unit + L <= H) {
+                    epilogue(i, unit, L, load(dh), Full{});
+                } else {
+                    epilogue(i, unit, H - unit, load(dh), Tail{static_cast<int>(H - unit)});
+                }
+            }
+        }
+    }
+    template <class Part>
+    inline __attribute__((always_inline)) void epilogue(int64_t i, int64_t unit, int64_t width, Vec<T> dh,
+                                                        Part part) const {
+        Vec<T> keep[Cell::saved ? Cell::saved : 1], from[Cell::states], to[Cell::states];
+        Vec<T> dx_unit[Cell::gates], du_unit[Cell::gates], carry{}, dc_unit{};
+        const int64_t at = i * H + unit;
+        const T* saved_row = saved + i * H * Cell::saved + unit * Cell::saved;
+        for (int s = 0; s < Cell::saved; ++s) keep[s] = load(saved_row + s * width, part);
+        for (int s = 0; s < Cell::states; ++s) {
+            from[s] = load(prev[s] + at, part);
+            to[s] = load(next[s] + at, part);
+        }
+        if (dy) dh += load(dy + y_row[i] * H + unit, part);
+        if (Cell::hidden_carry) carry = load(dh_carry + at, part);
+        if (Cell::states > 1) dc_unit = load(dc + at, part);
+        Cell::backward(keep, from, to, dh, carry, dc_unit, dx_unit, du_unit);
+        if (Cell::hidden_carry) store(dh_carry + at, carry, part);
+        if (Cell::states > 1) store(dc + at, dc_unit, part);
+        const int64_t gate_at = i * H * Cell::gates + unit;
+        for (int g = 0; g < Cell::gates; ++g) {
+            store(dx + gate_at + g * H, dx_unit[g], part);
+            if (Cell::split_gradient) store(du + gate_at + g * H, du_unit[g], part);
+        }
+    }
+};
+
+// dh of the rows whose sequence ends here comes from the gradient of the final state instead of a product.
+template <class T, class Sink>
+void finish_ending_rows(const Backward<T>& task, int64_t row_begin, int64_t begin, int64_t end, const Sink& sink) {
+    const Panels panels = sink.scratch.panels;
+    for (int64_t i = begin; i < end; ++i) {
+        const T* dlast = task.dlast[0] ? task.dlast[0] + task.batch.order[row_begin + i] * task.H : nullptr;
+        for (int64_t panel = 0; panel < panels.count(); ++panel) {
+            T* dh = sink.row(i, panel, 1);
+            const int64_t first = panels.first_block(panel) * kLanes<T>;
+            const int64_t width = panels.vectors(panel) * kLanes<T>;
+            if (dlast) {
+                copy_columns(dlast, 1, task.H, first, width, dh);
+            } else {
+                for (int64_t l = 0; l < width; ++l) dh[l] = 0;
+            }
+            sink.finish(i, i + 1, panel, 1);
+        }
+    }
+}
+
+template <class Cell, class T>
+void backward(const Backward<T>& task, int64_t t_begin, int64_t t_end, int64_t row_begin, int64_t row_end) {
+    const FlushDenormals guard;
+    T scratch[kScratchSize<T>];
+    const Batch& batch = task.batch;
+    const int64_t H = task.H, GH = H * Cell::gates;
+    const Panels panels = column_panels<T>(H);
+    const auto gates_at = [&](T* buffer, int64_t t) {
+        return buffer + (batch.offset[t] - batch.offset[t_begin] + row_begin) * GH;
+    };
+
+    for (int64_t t = t_end - 1; t >= t_begin; --t) {
+        const int64_t n = alive(batch, t, row_begin, row_end);
+        const int64_t continuing = alive(batch, t + 1, row_begin, row_end);
+        const int64_t first = batch.offset[t] + row_begin;
+        const int64_t prev_row = (t ? batch.N + batch.offset[t - 1] : 0) + row_begin;
+
+        BackwardStep<Cell, T> step{};
+        step.H = H;
+        step.saved = task.saved + first * H * Cell::saved;
+        for (int s = 0; s < Cell::states; ++s) {
+            step.prev[s] = task.states[s] + prev_row * H;
+            step.next[s] = task.states[s] + (batch.N + first) * H;
+        }
+        step.dy = task.dy;
+        step.y_row = batch.caller_row + first;
+        if (Cell::hidden_carry) step.dh_carry = task.dh_carry + row_begin * H;
+        if (Cell::states > 1) step.dc = task.dc + row_begin * H;
+        step.dx = gates_at(task.dx_gates, t);
+        step.du = gates_at(task.du_gates, t);
+        step.scratch = {panels, scratch};
+        // dh = du_{t+1} U, then the cell
+        const T* du_next = t + 1 < t_end ? gates_at(task.du_gates, t + 1) : task.du_next + row_begin * GH;
+        multiply(continuing, GH, panels, task.u, static_cast<const T*>(nullptr),
+                 [=](int64_t i) { return du_next + i * GH; }, step);
+        finish_ending_rows(task, row_begin, continuing, n, step);
+    }
+    const int64_t n = alive(batch, t_begin, row_begin, row_end);
+    if (n > 0) __builtin_memcpy(task.du_next + row_begin * GH, gates_at(task.du_gates, t_begin), sizeof(T) * n * GH);
+}
+
+// The gradient of the initial state: what the first step hands back, or the final state's where there is no step.
+template <class Cell, class T>
+struct FirstState {
+    int64_t H;
+    const T* dh_carry;
+    T* dfirst;
+    const int64_t* order;
+    Scratch<T> scratch;
+
+    T* row(int64_t i, int64_t panel, int64_t side) const { return scratch.row(i, panel, side); }
+    void finish(int64_t begin, int64_t end, int64_t panel, int64_t side) const {
+        const int64_t first = scratch.panels.first_block(panel) * kLanes<T>;
+        const int64_t units = least(H - first, scratch.panels.vectors(panel, side) * kLanes<T>);
+        for (int64_t i = begin; i < end; ++i) {
+            const T* dh = row(i, panel, side);
+            T* out = dfirst + order[i] * H + first;
+            for (int64_t l = 0; l < units; ++l) {
+                out[l] = dh[l] + (Cell::hidden_carry ? dh_carry[i * H + first + l] : 0);
+            }
+        }
+    }
+};
+
+template <class Cell, class T>
+void backward_first(const Backward<T>& task, int64_t row_begin, int64_t row_end) {
+    const FlushDenormals guard;
+    T scratch[kScratchSize<T>];
+    const int64_t H = task.H, GH = H * Cell::gates;
+    const int64_t* order = task.batch.order + row_begin;
+    const T* dh_carry = Cell::hidden_carry ? task.dh_carry + row_begin * H : nullptr;
+    const Panels panels = column_panels<T>(H);
+    const FirstState<Cell, T> sink{H, dh_carry, task.dfirst[0], order, {panels, scratch}};
+    const int64_t started = alive(task.batch, 0, row_begin, row_end);
+    const T* du = task.du_next + row_begin * GH;
+    multiply(started, GH, panels, task.u, static_cast<const T*>(nullptr),
+             [=](int64_t i) { return du + i * GH; }, sink);
+    finish_ending_rows(task, row_begin, started, row_end - row_begin, sink);
+    if (Cell::states > 1) {
+        for (int64_t i = 0; i < row_end - row_begin; ++i) {
+            __builtin_memcpy(task.dfirst[1] + order[i] * H, task.dc + (row_begin + i) * H, sizeof(T) * H);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace rnncore::RNNCORE_ISA

@@ -1,0 +1,42 @@
+// Aligned, uninitialised memory that outlives a call: a freed block is kept for the next call of like size, since fresh
+// pages cost more than the work of a small network.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace rnncore {
+
+class Buffer {
+public:
+    Buffer() = default;
+    explicit Buffer(size_t bytes);  // 64-byte aligned; throws std::bad_alloc
+    ~Buffer();
+    Buffer(Buffer&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
+    Buffer& operator=(Buffer&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(capacity_, other.capacity_);
+        return *this;
+    }
+    void* data() const { return data_; }
+
+private:
+    void* data_ = nullptr;
+    size_t capacity_ = 0;
+};
+
+// A buffer of n values of T.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    explicit Array(int64_t n) : buffer_(static_cast<size_t>(n) * sizeof(T)) {}
+    operator T*() const { return static_cast<T*>(buffer_.data()); }
+
+private:
+    Buffer buffer_;
+};
+
+}  // namespace rnncore

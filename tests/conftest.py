@@ -1,0 +1,38 @@
+"""Fixtures that choose an instruction set or a number of threads, and put back what was there."""
+
+import numpy as np
+import pytest
+from cases import CELLS, DTYPES, ISAS
+
+import rnncore as rc
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Run the test on each instruction set this CPU has."""
+    rc.use_isa(request.param)
+    yield request.param
+    rc.use_isa(ISAS[0])
+
+
+@pytest.fixture(params=CELLS, ids=str)
+def cell(request):
+    return request.param
+
+
+@pytest.fixture(params=DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def threads():
+    """A function that sets the number of threads; the old number returns after the test."""
+    before = rc.get_num_threads()
+    yield rc.set_num_threads
+    rc.set_num_threads(before)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)

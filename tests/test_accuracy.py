@@ -1,0 +1,78 @@
+"""The core's sigmoid and tanh, against values computed in higher precision; the largest errors are printed (-s)."""
+
+import numpy as np
+import pytest
+
+from rnncore import _core
+
+
+def float32_in_blocks(begin, end, block=1 << 24):
+    """Every float32 from begin to end, both of one sign, in order of the bits."""
+    first, last = np.float32(begin).view(np.uint32), np.float32(end).view(np.uint32)
+    for start in range(int(first), int(last) + 1, block):
+        stop = min(start + block, int(last) + 1)
+        yield np.arange(start, stop, dtype=np.uint32).view(np.float32)
+
+
+def ulp_error(got, true):
+    """Distance in units of the last place of the true value, in the precision of `got`."""
+    ulp = np.spacing(np.maximum(np.abs(true).astype(got.dtype), np.finfo(got.dtype).tiny)).astype(true.dtype)
+    return float(np.max(np.abs(got.astype(true.dtype) - true) / ulp))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_float32_tanh_everywhere(isa, sign):
+    """Every float32 from -20 to 20 that is not subnormal: at most 3 ulp."""
+    worst = 0.0
+    for magnitude in float32_in_blocks(np.finfo(np.float32).tiny, 20.0):
+        x = magnitude * np.float32(sign)
+        y = _core.tanh(x)
+        assert np.abs(y).max() <= 1
+        worst = max(worst, ulp_error(y, np.tanh(x.astype(np.float64))))
+    print(f"{isa}: float32 tanh within {worst:.2f} ulp")
+    assert worst <= 3
+
+
+def test_float32_sigmoid_everywhere(isa):
+    """Every float32 from -infinity to infinity: at most 1.2e-7, in [0, 1], never decreasing."""
+    worst, previous = 0.0, np.float32(0)
+    tail = np.array([-np.inf, -3e38, -1e10, -1e5], np.float32)  # 0 from about -88 on: no need for each of them
+    blocks = [b[::-1] * np.float32(-1) for b in float32_in_blocks(0.0, 128.0)][::-1]
+    for x in (tail, *blocks, *float32_in_blocks(0.0, 128.0), -tail[::-1]):
+        y = _core.sigmoid(x)
+        with np.errstate(over="ignore"):
+            worst = max(worst, float(np.abs(y - 1 / (1 + np.exp(-x.astype(np.float64)))).max()))
+        assert y.min() >= 0
+        assert y.max() <= 1
+        assert y[0] >= previous
+        assert (y[1:] >= y[:-1]).all()
+        previous = y[-1]
+    print(f"{isa}: float32 sigmoid within {worst:.3g}")
+    assert worst <= 1.2e-7
+
+
+def test_float64_within_two_ulp(isa, rng):
+    x = np.concatenate([rng.uniform(-40, 40, 500_000), rng.standard_normal(500_000) * 2.0 ** rng.uniform(-40, 3, 500_000)])
+    wide = x.astype(np.longdouble)
+    if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
+        pytest.skip("long double is no wider than double here")
+    tanh = ulp_error(_core.tanh(x), np.tanh(wide))
+    sigmoid = ulp_error(_core.sigmoid(x), 1 / (1 + np.exp(-wide)))
+    print(f"{isa}: float64 tanh within {tanh:.2f} ulp, sigmoid within {sigmoid:.2f} ulp")
+    assert tanh <= 2
+    assert sigmoid <= 2
+
+
+def test_limits(isa, dtype):
+    x = np.array([-np.inf, np.inf, np.nan, 0.0, -0.0, -1e30, 1e30], dtype)
+    assert np.array_equal(_core.sigmoid(x), np.array([0, 1, np.nan, 0.5, 0.5, 0, 1], dtype), equal_nan=True)
+    assert np.array_equal(_core.tanh(x), np.array([-1, 1, np.nan, 0, 0, -1, 1], dtype), equal_nan=True)
+
+
+@pytest.mark.parametrize("n", range(40))
+def test_every_length_of_vector(isa, dtype, n, rng):
+    x = rng.standard_normal(n).astype(dtype)
+    for function in (_core.sigmoid, _core.tanh):
+        y = function(x)
+        assert y.shape == (n,)
+        assert np.array_equal(y, [function(x[i : i + 1])[0] for i in range(n)])

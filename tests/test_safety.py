@@ -1,0 +1,231 @@
+"""What is refused, and how; sizes of zero; values that are not finite; threads and processes at once."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import rnncore as rc
+from rnncore import _core
+
+SHAPE = (6, 3, 5, 8)
+
+
+@pytest.fixture
+def arguments(rng, cell):
+    return cell.arguments(rng, SHAPE, np.float32)
+
+
+def raises(error, argument, *words):
+    return pytest.raises(error, match=f"^{argument}: .*" + ".*".join(words))
+
+
+@pytest.mark.parametrize("axis_of", ["x", "w_hh", "b_ih", "b_hh", "h_0", "c_0", "w_ih"])
+def test_wrong_shapes_are_refused_by_name(cell, arguments, axis_of):
+    if axis_of not in arguments:
+        pytest.skip("the cell has no such argument")
+    wrong = dict(arguments)
+    wrong[axis_of] = np.concatenate([arguments[axis_of]] * 2, axis=-1)
+    name = "x" if axis_of == "w_ih" else axis_of  # I is read off w_ih
+    with raises((ValueError), name, "expected float32", "got float32"):
+        cell.forward(rc.functional, wrong)
+    wrong[axis_of] = arguments[axis_of][..., None, None]
+    with raises(ValueError, axis_of, "got float32"):
+        cell.forward(rc.functional, wrong)
+
+
+def test_message_names_what_was_expected_and_what_came(arguments, cell):
+    x = np.zeros((3, 6, 4), np.float32)
+    with pytest.raises(ValueError, match=r"^x: expected float32 \(N, T, 5\), got float32 \(3, 6, 4\)$"):
+        cell.forward(rc.functional, dict(arguments, x=x))
+    with pytest.raises(ValueError, match=r"^x: expected float32 \(T, N, 5\), got float32 \(3, 6, 4\)$"):
+        cell.forward(rc.functional, dict(arguments, x=x), batch_first=False)
+
+
+@pytest.mark.parametrize("name", ["x", "w_ih", "w_hh", "b_ih", "h_0"])
+@pytest.mark.parametrize("bad", [np.complex64, object, "U3"])
+def test_wrong_dtypes_are_refused_by_name(cell, arguments, name, bad):
+    with raises(TypeError, name, "real numbers"):
+        cell.forward(rc.functional, dict(arguments, **{name: arguments[name].astype(bad)}))
+
+
+def test_long_double_weights_are_refused(cell, arguments):
+    with raises(TypeError, "w_ih"):
+        cell.forward(rc.functional, dict(arguments, w_ih=arguments["w_ih"].astype(np.longdouble)))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error"),
+    [
+        ([6, -1, 2], ValueError),
+        ([6, 7, 2], ValueError),
+        ([6, 2], ValueError),
+        ([[6, 2, 1]], ValueError),
+        (4, ValueError),
+        ([6.0, 2.0, 1.0], TypeError),
+        (["a", "b", "c"], TypeError),
+        ([2**63, 1, 1], ValueError),
+    ],
+)
+def test_wrong_lengths_are_refused(cell, arguments, lengths, error):
+    with raises(error, "lengths"):
+        cell.forward(rc.functional, arguments, lengths=lengths)
+
+
+def test_wrong_cotangents_are_refused(cell, arguments):
+    outputs, vjp = cell.vjp(rc.functional, arguments)
+    with raises(ValueError, "dy"):
+        vjp(outputs.y[:, :-1])
+    with raises(ValueError, "dh_n"):
+        vjp(None, outputs.h_n[:-1])
+    with raises(TypeError, "dy"):
+        vjp(outputs.y.astype(complex))
+    if cell.states == 2:
+        with raises(ValueError, "dc_n"):
+            vjp(None, None, outputs.c_n[:-1])
+
+
+def test_unknown_nonlinearity_is_refused(rng):
+    with raises(ValueError, "nonlinearity", "tanh"):
+        rc.functional.rnn(np.zeros((1, 1, 1)), [[1.0]], [[1.0]], nonlinearity="sine")
+
+
+def core_arguments(arguments):
+    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")
+    return [arguments.get(name) for name in names]
+
+
+def test_the_core_converts_nothing(rng):
+    arguments = core_arguments({k: v for k, v in _lstm(rng).items()})
+    good = _core.forward(_core.Cell.lstm, *arguments, None, False, True)
+    assert good[0].shape == (3, 6, 8)
+    for index, name in enumerate(("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")):
+        wrong = list(arguments)
+        wrong[index] = arguments[index].astype(np.float64)
+        with pytest.raises(TypeError, match=r": expected float32"):
+            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
+        wrong[index] = np.repeat(arguments[index], 2, axis=-1)[..., ::2]
+        with raises(ValueError, name, "not C-contiguous"):
+            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
+        wrong[index] = arguments[index].tolist()
+        with raises(TypeError, name, "got list"):
+            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
+    with raises(TypeError, "lengths", "int64"):
+        _core.forward(_core.Cell.lstm, *arguments, np.array([1, 1, 1], np.int32), False, True)
+    with raises(TypeError, "c_0", "no cell state"):
+        rnn = [a[:8] if index in (1, 2, 3, 4) else a for index, a in enumerate(arguments)]
+        _core.forward(_core.Cell.rnn_tanh, *rnn, None, False, True)
+
+
+def _lstm(rng, shape=SHAPE):
+    from cases import CELLS
+
+    return CELLS[2].arguments(rng, shape, np.float32)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 5, 8), (6, 0, 5, 8), (0, 0, 5, 8), (6, 3, 0, 8)], ids=str)
+def test_sizes_of_zero(cell, isa, dtype, shape, rng):
+    T, N, I, H = shape
+    arguments = cell.arguments(rng, shape, dtype)
+    outputs, vjp = cell.vjp(rc.functional, arguments)
+    assert outputs.y.shape == (N, T, H)
+    gradients = vjp(*(np.ones_like(a) for a in outputs))
+    assert gradients.x.shape == (N, T, I)
+    if T == 0:
+        assert np.array_equal(outputs.h_n, arguments["h_0"])
+        assert np.array_equal(gradients.h_0, np.ones_like(outputs.h_n))
+        assert not gradients.w_hh.any()
+
+
+def test_no_hidden_units_are_refused(cell, rng):
+    with raises(ValueError, "w_hh", "at least one"):
+        cell.forward(rc.functional, {"x": np.zeros((1, 1, 1)), "w_ih": np.zeros((0, 1)), "w_hh": np.zeros((0, 0))})
+
+
+def test_sizes_beyond_memory_are_errors(cell, arguments):
+    strided = np.broadcast_to(np.float32(0), (2**20, 2**30, 5))  # 2**50 rows that take no memory
+    with pytest.raises((ValueError, MemoryError)):
+        cell.forward(rc.functional, dict(arguments, x=strided, h_0=None, c_0=None) if cell.states == 2 else
+                     dict(arguments, x=strided, h_0=None))
+    empty = np.zeros((2**62, 0, 5), np.float32)  # contiguous, of no elements, and of a size that overflows
+    with raises(ValueError, "x", "too large"):
+        cell.forward(rc.functional, {k: v for k, v in dict(arguments, x=empty).items() if k not in ("h_0", "c_0")})
+
+
+def test_nan_stays_in_its_row(cell, isa, dtype, rng):
+    arguments = cell.arguments(rng, (6, 9, 5, 33), dtype)
+    clean, clean_vjp = cell.vjp(rc.functional, arguments)
+    x = arguments["x"].copy()
+    x[4, 2, 1] = np.nan
+    outputs, vjp = cell.vjp(rc.functional, dict(arguments, x=x))
+    others = np.arange(9) != 4
+    assert np.isnan(outputs.y[4, 2:]).all()
+    assert np.array_equal(outputs.y[4, :2], clean.y[4, :2])
+    for got, expected in zip(outputs, clean, strict=True):
+        assert np.array_equal(got[others], expected[others])
+    gradients, expected = vjp(np.ones_like(outputs.y)), clean_vjp(np.ones_like(outputs.y))
+    assert np.isnan(gradients.x[4, 2]).all()
+    assert np.array_equal(gradients.x[others], expected.x[others])
+    assert np.array_equal(gradients.h_0[others], expected.h_0[others])
+
+
+def test_infinite_inputs_saturate(isa, dtype):
+    one = np.ones((1, 1), dtype)
+    for x, expected in ((np.inf, 1.0), (-np.inf, -1.0)):
+        y = rc.functional.rnn(np.full((1, 1, 1), x), one, one).y
+        assert y.item() == expected
+
+
+def test_denormals_are_flushed_inside_and_only_inside(isa):
+    tiny = np.finfo(np.float32).smallest_subnormal
+    y = rc.functional.rnn(np.full((1, 1, 1), tiny), np.ones((1, 1), np.float32), np.ones((1, 1)), nonlinearity="relu").y
+    assert y.item() == 0.0
+    assert np.float32(tiny) * np.float32(1) == tiny  # here they live
+
+
+def test_several_threads_may_use_one_layer(rng):
+    layer = rc.LSTM(7, 65, num_layers=2, bidirectional=True, rng=0)
+    inputs = [rng.standard_normal((n + 1, 30, 7), dtype=np.float32) for n in range(8)]
+    expected = [layer(x)[0] for x in inputs]
+    got = [None] * len(inputs)
+
+    def run(n):
+        for _ in range(5):
+            got[n] = layer(inputs[n])[0]
+
+    workers = [threading.Thread(target=run, args=(n,)) for n in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for a, b in zip(got, expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+FORK = """
+import os, sys
+import numpy as np
+import rnncore as rc
+rc.set_num_threads(4)
+layer = rc.LSTM(16, 64, rng=0)
+x = np.ones((64, 50, 16), np.float32)
+def run():
+    (y, state), pull_back = layer.vjp(x)
+    return y, pull_back(y)[0]
+expected = run()
+child = os.fork()
+got = run()
+same = all(np.array_equal(a, b) for a, b in zip(got, expected))
+if child == 0:
+    os._exit(0 if same else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(0 if same and os.waitstatus_to_exitcode(status) == 0 else 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_after_use():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
