@@ -8,13 +8,15 @@ from agreement import TOLERANCE
 from libraries import OURS, PEERS
 from problems import Shape
 
-__all__ = ["geometric_means", "heading", "opening", "overuse", "point_lines", "summary"]
+__all__ = ["geometric_means", "heading", "notes", "opening", "point_lines", "summary"]
 
 Message = Mapping[str, Any]
 
 FASTEST = "fastest"  # the fastest peer at each point
 LABEL = "{:<5}{:<9}{:<17}{:<8}"  # cell, mode, shape, ours
 WIDTH = 12
+BUSY = "(!)"  # marks points timed while other processes ran
+BUSY_CPUS = 0.2
 
 
 def opening(
@@ -61,7 +63,8 @@ def point_lines(point: Message, start: Message, peers: Sequence[str]) -> Iterato
             *(f"{timings[peer]['seconds'] / seconds:.2f}" if peer in timings else "-" for peer in peers),
         ]
         label = LABEL.format(point["cell"], point["mode"], str(shape), ours)
-        yield label + "".join(f"{number:>{WIDTH}}" for number in numbers)
+        mark = f" {BUSY}" if _disturbed(point) else ""
+        yield label + "".join(f"{number:>{WIDTH}}" for number in numbers) + mark
 
 
 def geometric_means(points: Sequence[Message], peers: Sequence[str]) -> list[dict[str, Any]]:
@@ -103,8 +106,14 @@ def summary(means: Sequence[Mapping[str, Any]], peers: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def overuse(points: Sequence[Message]) -> Iterator[str]:
-    """Name the libraries that kept more CPUs busy than they had threads, over all their samples."""
+def notes(points: Sequence[Message]) -> Iterator[str]:
+    """Say what makes numbers doubtful: other processes, and libraries that used more CPUs than threads."""
+    busy = [point["others_cpus"] for point in points if _disturbed(point)]
+    if busy:
+        yield (
+            f"{BUSY} {len(busy)} of {len(points)} points were timed while other processes kept {BUSY_CPUS} "
+            f"CPUs or more busy, up to {max(busy):.1f}: repeat them on an idle machine"
+        )
     totals: dict[tuple[int, str], tuple[float, float]] = {}
     for point in points:
         for name, timing in point["timings"].items():
@@ -115,6 +124,10 @@ def overuse(points: Sequence[Message]) -> Iterator[str]:
     for (threads, name), (cpu, elapsed) in totals.items():
         if cpu > 1.05 * threads * elapsed:
             yield f"note: {name} set to {_plural(threads)} kept {cpu / elapsed:.2f} CPUs busy"
+
+
+def _disturbed(point: Message) -> bool:
+    return point["others_cpus"] is not None and point["others_cpus"] >= BUSY_CPUS
 
 
 def _plural(threads: int) -> str:

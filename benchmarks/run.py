@@ -59,7 +59,7 @@ def _compare(arguments: argparse.Namespace) -> None:
                 print(*report.point_lines(message, starts[-1], peers), sep="\n", flush=True)
 
     means = report.geometric_means(points, peers)
-    print(report.summary(means, peers), *report.overuse(points), sep="\n")
+    print(report.summary(means, peers), *report.notes(points), sep="\n")
     if arguments.out:
         results = {
             "machine": described,

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TextIO
 
@@ -50,8 +50,8 @@ def environment(threads: int) -> dict[str, str]:
     """Return the environment of a worker."""
     overrides = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would slow the BLAS of NumPy down
     variables = {name: value for name, value in os.environ.items() if name not in overrides}
-    for name in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "RNNCORE"):
-        variables[f"{name}_NUM_THREADS"] = str(threads)
+    for library in ("RNNCORE", "OMP", "OPENBLAS", "MKL"):
+        variables[f"{library}_NUM_THREADS"] = str(threads)
     variables |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": ""}
     if threads == 1:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
@@ -92,8 +92,10 @@ def _point(request: Request, cell: str, mode: str, shape: Shape) -> Message:
         "mode": mode,
         **shape._asdict(),
         "flops": flops(cell, mode, shape),
+        "others_cpus": timings.others_cpus,
         "timings": {
-            name: dataclasses.asdict(timing) | {"seconds": timing.seconds} for name, timing in timings.items()
+            name: dataclasses.asdict(timing) | {"seconds": timing.seconds}
+            for name, timing in timings.tasks.items()
         },
     }
 
@@ -112,6 +114,5 @@ def _checked_tasks(
 
 
 def _results(task: Task) -> dict[str, Array]:
-    run: Callable[[], Any] = task.run
     with task.context():
-        return task.results(run())
+        return task.results(task.run())

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from cases import CELLS, DTYPES, ISAS
 
 import rnncore as rc
+from cases import CELLS, DTYPES, ISAS
 
 
 @pytest.fixture(params=ISAS)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from cases import CELLS, random_like
 
 import rnncore as rc
+from cases import CELLS, random_like
 
 # Batches around the sizes of row tiles, hidden sizes around those of vectors and panels.
 HIDDEN = [1, 7, 16, 17, 33, 64, 100]

@@ -4,6 +4,10 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnncore as rc
 from cases import (
     ALL_SHAPES,
     CELLS,
@@ -13,10 +17,6 @@ from cases import (
     random_like,
     worst_error,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import rnncore as rc
 from rnncore import reference
 from rnncore.testing import check_gradients
 

@@ -178,7 +178,9 @@ class _Arguments:
     @staticmethod
     def _batched(name: str, array: Array, ndim: int, axis: int) -> Array:
         if array.ndim != ndim:
-            raise ValueError(f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}")
+            raise ValueError(
+                f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}"
+            )
         return np.expand_dims(array, axis)
 
     def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Array, ...]:
@@ -316,9 +318,7 @@ def rnn_vjp(
     array([[3.]])
     """
     cell = _rnn_cell(nonlinearity)
-    outputs, pull_back = _record(
-        cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    )
+    outputs, pull_back = _record(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
         return RNNGradients(*pull_back(dy, dh_n, None))
@@ -500,9 +500,7 @@ def gru(
     >>> y.shape, h_n.shape
     ((5, 4), (4,))
     """
-    return GRUOutput(
-        *_forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
-    )
+    return GRUOutput(*_forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
 
 
 def gru_vjp(

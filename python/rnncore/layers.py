@@ -6,6 +6,8 @@ A layer is called for inference, which keeps nothing, or through `vjp`, which re
 function that pulls gradients back. There is no tape beside that function, so a layer may be used several times.
 """
 
+from __future__ import annotations  # np.random in annotations would import it
+
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -175,7 +177,13 @@ class _Recurrent:
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the constructor that are not at their defaults."""
-        defaults = {"num_layers": 1, "bias": True, "batch_first": True, "dropout": 0.0, "bidirectional": False}
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": True,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
         return {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}
 
     def __repr__(self) -> str:
@@ -249,7 +257,13 @@ class _Recurrent:
         states, outputs = [], []
         for index, (_, suffix, reverse) in enumerate(self._passes()):
             y, *last = functional._forward(
-                self._cell, series, *self._weights(suffix), *initial[index], lengths, reverse, self.batch_first
+                self._cell,
+                series,
+                *self._weights(suffix),
+                *initial[index],
+                lengths,
+                reverse,
+                self.batch_first,
             )
             outputs.append(y)
             states.append(tuple(last))
@@ -280,7 +294,13 @@ class _Recurrent:
         masks: list[Array | None] = []
         for index, (k, suffix, reverse) in enumerate(self._passes()):
             (y, *last), pull_back = functional._record(
-                self._cell, series, *self._weights(suffix), *initial[index], lengths, reverse, self.batch_first
+                self._cell,
+                series,
+                *self._weights(suffix),
+                *initial[index],
+                lengths,
+                reverse,
+                self.batch_first,
             )
             outputs.append(y)
             states.append(tuple(last))
@@ -324,7 +344,9 @@ class _Recurrent:
         if self.dropout == 0.0:
             return None
         kept = self.rng.random(shape, dtype=np.float32) >= self.dropout
-        return kept.astype(self.dtype) * self.dtype.type(1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0)
+        return kept.astype(self.dtype) * self.dtype.type(
+            1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
+        )
 
     def _add_gradients(self, suffix: str, gradients: tuple[Array, ...]) -> None:
         for name, gradient in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), gradients, strict=True):

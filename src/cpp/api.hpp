@@ -33,46 +33,46 @@ template <class T>
 struct Forward {
     Batch batch;
     int64_t I, H;
-    const T* x;                    // (caller rows, I)
-    const T* w;                    // W, U and the biases, packed by pack_gates
+    const T* x;  // (caller rows, I)
+    const T* w;  // W, U and the biases, packed by pack_gates
     const T* u;
     const T* b_ih;
     const T* b_hh;
-    T* y;                          // (caller rows, H)
-    T* last[kMaxStates];           // (N, H) final states
-    bool keep;                     // training: keep every state and what backward needs
-    T* states[kMaxStates];         // (N + R, H) if keep, otherwise two slots (2, N, H)
-    T* saved;                      // (R, saved * H) if keep
-    int64_t chunk_rows;            // rows of one chunk of the input product
+    T* y;                   // (caller rows, H)
+    T* last[kMaxStates];    // (N, H) final states
+    bool keep;              // training: keep every state and what backward needs
+    T* states[kMaxStates];  // (N + R, H) if keep, otherwise two slots (2, N, H)
+    T* saved;               // (R, saved * H) if keep
+    int64_t chunk_rows;     // rows of one chunk of the input product
 };
 
 template <class T>
 struct Backward {
     Batch batch;
     int64_t H;
-    const T* states[kMaxStates];   // (N + R, H)
-    const T* saved;                // (R, saved * H)
-    const T* u;                    // U, packed by pack_columns
-    const T* dy;                   // (caller rows, H) or null
-    const T* dlast[kMaxStates];    // (N, H) or null
-    T* dfirst[kMaxStates];         // (N, H) gradients of the initial states
-    T* dh_carry;                   // (N, H) gradient of h that bypasses U; null unless the cell has one
-    T* dc;                         // (N, H) gradient of the cell state; null unless the cell has one
-    T* du_next;                    // (N, G*H) du of the step after the chunk
-    T* dx_gates;                   // (rows of the chunk, G*H)
-    T* du_gates;                   // the same memory unless the cell splits its gradient
+    const T* states[kMaxStates];  // (N + R, H)
+    const T* saved;               // (R, saved * H)
+    const T* u;                   // U, packed by pack_columns
+    const T* dy;                  // (caller rows, H) or null
+    const T* dlast[kMaxStates];   // (N, H) or null
+    T* dfirst[kMaxStates];        // (N, H) gradients of the initial states
+    T* dh_carry;                  // (N, H) gradient of h that bypasses U; null unless the cell has one
+    T* dc;                        // (N, H) gradient of the cell state; null unless the cell has one
+    T* du_next;                   // (N, G*H) du of the step after the chunk
+    T* dx_gates;                  // (rows of the chunk, G*H)
+    T* du_gates;                  // the same memory unless the cell splits its gradient
 };
 
 // C += A' B, summed over packed rows: the gradients of weights and biases. A has a last column of ones, so the last row
 // of C is the column sum of B.
 template <class T>
 struct OuterProduct {
-    int64_t rows;                  // to sum over
-    int64_t M;                     // columns of A, that of ones among them
-    int64_t columns;               // of B and C
-    T* a;                          // A, packed by pack_outer_rows
-    const T* b;                    // (rows, columns)
-    T* c;                          // (panels, M, panel width)
+    int64_t rows;     // to sum over
+    int64_t M;        // columns of A, that of ones among them
+    int64_t columns;  // of B and C
+    T* a;             // A, packed by pack_outer_rows
+    const T* b;       // (rows, columns)
+    T* c;             // (panels, M, panel width)
 };
 
 template <class T>

@@ -38,8 +38,9 @@ const std::vector<Isa>& isas() {
     static const std::vector<Isa> list = {
 #if defined(__x86_64__)
         {"avx512", &avx512::kernel_table,
-         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
         {"avx2", &avx2::kernel_table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
 #if defined(__aarch64__)
@@ -85,8 +86,14 @@ std::vector<std::string> available_isas() {
     return names;
 }
 
-const KernelTable& kernels() { return *active().load(std::memory_order_relaxed)->table; }
-std::string active_isa() { return active().load(std::memory_order_relaxed)->name; }
-void use_isa(std::string_view name) { active().store(&find_isa(name), std::memory_order_relaxed); }
+const KernelTable& kernels() {
+    return *active().load(std::memory_order_relaxed)->table;
+}
+std::string active_isa() {
+    return active().load(std::memory_order_relaxed)->name;
+}
+void use_isa(std::string_view name) {
+    active().store(&find_isa(name), std::memory_order_relaxed);
+}
 
 }  // namespace rnncore

@@ -18,7 +18,9 @@ const Kernels<T>& precision(const KernelTable& table) {
     }
 }
 
-int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+int64_t round_up(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
 
 // Waking a thread costs tens of microseconds, so a thread must have that much to do: about 2 million multiply-adds.
 int threads_for(double multiply_adds) {
@@ -253,8 +255,12 @@ void backward(const Layer<T>& layer, const Layout& layout, const Tape<T>& tape, 
     });
 }
 
-int gates_of(Cell cell) { return kernels().f32.cells[static_cast<int>(cell)].gates; }
-int states_of(Cell cell) { return kernels().f32.cells[static_cast<int>(cell)].states; }
+int gates_of(Cell cell) {
+    return kernels().f32.cells[static_cast<int>(cell)].gates;
+}
+int states_of(Cell cell) {
+    return kernels().f32.cells[static_cast<int>(cell)].states;
+}
 
 template void forward(const Layer<float>&, const Layout&, const Output<float>&);
 template void forward(const Layer<double>&, const Layout&, const Output<double>&);

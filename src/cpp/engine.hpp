@@ -13,35 +13,35 @@ template <class T>
 struct Layer {
     Cell cell;
     int64_t I, H;
-    const T* x;                   // (caller rows, I)
-    const T* w_ih;                // (G*H, I)
-    const T* w_hh;                // (G*H, H)
-    const T* b_ih;                // (G*H)
-    const T* b_hh;                // (G*H)
-    const T* first[kMaxStates];   // (N, H)
+    const T* x;                  // (caller rows, I)
+    const T* w_ih;               // (G*H, I)
+    const T* w_hh;               // (G*H, H)
+    const T* b_ih;               // (G*H)
+    const T* b_hh;               // (G*H)
+    const T* first[kMaxStates];  // (N, H)
 };
 
 template <class T>
 struct Output {
-    T* y;                         // (caller rows, H)
-    T* last[kMaxStates];          // (N, H)
+    T* y;                 // (caller rows, H)
+    T* last[kMaxStates];  // (N, H)
 };
 
 template <class T>
 struct Gradients {
-    T* x;                         // (caller rows, I)
-    T* w_ih;                      // (G*H, I)
-    T* w_hh;                      // (G*H, H)
-    T* b_ih;                      // (G*H)
-    T* b_hh;                      // (G*H)
-    T* first[kMaxStates];         // (N, H)
+    T* x;                  // (caller rows, I)
+    T* w_ih;               // (G*H, I)
+    T* w_hh;               // (G*H, H)
+    T* b_ih;               // (G*H)
+    T* b_hh;               // (G*H)
+    T* first[kMaxStates];  // (N, H)
 };
 
 // What backward needs of a forward pass besides the layer's arrays. Never written again, so backward can run many
 // times, on many threads.
 template <class T>
 struct Tape {
-    const KernelTable* kernels;   // the layout of `saved` is that of one instruction set
+    const KernelTable* kernels;  // the layout of `saved` is that of one instruction set
     Plan plan;
     Array<T> states[kMaxStates];  // (N + R, H)
     Array<T> saved;               // (R, saved * H)

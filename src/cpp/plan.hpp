@@ -23,7 +23,7 @@ public:
     explicit Plan(const Layout& layout);
 
     Batch batch() const;
-    bool padded() const { return padded_; }              // whether some steps are not computed
+    bool padded() const { return padded_; }                 // whether some steps are not computed
     int64_t length(int64_t n) const { return length_[n]; }  // of sorted row n
     // Row of a kept state buffer that holds the state before each packed row's step.
     std::vector<int64_t> previous_rows() const;

@@ -110,7 +110,9 @@ Pool& pool() {
 
 }  // namespace
 
-int num_threads() { return configured_threads().load(std::memory_order_relaxed); }
+int num_threads() {
+    return configured_threads().load(std::memory_order_relaxed);
+}
 
 void set_num_threads(int n) {
     if (n < 1) throw std::invalid_argument("n: expected at least 1 thread, got " + std::to_string(n));

@@ -62,14 +62,15 @@ private:
     uint32_t phase_ = 0;
 };
 
-// Runs body(member) on the calling thread and up to threads - 1 others, as many as come; returns when all that came have
-// left. With threads == 1, or while another caller has the pool, the calling thread does everything.
+// Runs body(member) on the calling thread and up to threads - 1 others, as many as come; returns when all that came
+// have left. With threads == 1, or while another caller has the pool, the calling thread does everything.
 void run_team(int threads, void (*body)(void* context, Member& member), void* context);
 
 template <class Body>
 void run_team(int threads, Body&& body) {
     using B = std::remove_reference_t<Body>;
-    run_team(threads, [](void* context, Member& member) { (*static_cast<B*>(context))(member); }, &body);
+    run_team(
+        threads, [](void* context, Member& member) { (*static_cast<B*>(context))(member); }, &body);
 }
 
 }  // namespace rnncore

@@ -6,34 +6,45 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
-#include <vector>
 
 namespace rnncore {
 
 namespace py = pybind11;
+
+// Types of elements, to be or-ed: an argument may accept several.
+enum Numbers : int { kFloat32 = 1, kFloat64 = 2, kInt64 = 4 };
+template <class T>
+inline constexpr int kNumbers = 0;
+template <>
+inline constexpr int kNumbers<float> = kFloat32;
+template <>
+inline constexpr int kNumbers<double> = kFloat64;
+template <>
+inline constexpr int kNumbers<int64_t> = kInt64;
 
 // A dimension by name, and its size or -1 if any will do.
 struct Dim {
     const char* name;
     int64_t size = -1;
 };
-using Shape = std::vector<Dim>;
+using Shape = std::initializer_list<Dim>;
 
-std::string describe(const Shape& shape);
+// Type and shape, as messages give them: "float32 (20, 4, 8)".
 std::string describe(const py::array& array);
 
-// The array that `object` is, having one of `dtypes` and the given shape, C-contiguous and aligned. TypeError if it is
-// no array or of another dtype, ValueError otherwise.
-py::array checked_array(const char* name, py::handle object, const std::vector<py::dtype>& dtypes, const Shape& shape);
+// The array that `object` is, having one of `numbers` and the given shape, C-contiguous and aligned. TypeError if it is
+// no array or of another type, ValueError otherwise.
+py::array checked_array(const char* name, py::handle object, int numbers, Shape shape);
 
 template <class T>
-const T* read(const char* name, py::handle object, const Shape& shape) {
-    return static_cast<const T*>(checked_array(name, object, {py::dtype::of<T>()}, shape).data());
+const T* read(const char* name, py::handle object, Shape shape) {
+    return static_cast<const T*>(checked_array(name, object, kNumbers<T>, shape).data());
 }
 // Null for None.
 template <class T>
-const T* read_optional(const char* name, py::handle object, const Shape& shape) {
+const T* read_optional(const char* name, py::handle object, Shape shape) {
     return object.is_none() ? nullptr : read<T>(name, object, shape);
 }
 

@@ -24,7 +24,7 @@ py::array map(const py::array& x, void (*f)(const T*, T*, int64_t)) {
 }
 
 py::array checked_vector(const py::object& x) {
-    return checked_array("x", x, {py::dtype::of<float>(), py::dtype::of<double>()}, {{"n"}});
+    return checked_array("x", x, kFloat32 | kFloat64, {{"n"}});
 }
 
 }  // namespace

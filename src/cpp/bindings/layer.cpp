@@ -19,28 +19,27 @@ struct Arguments {
 template <class T>
 Layer<T> checked_layer(Cell cell, Arguments& a) {
     const int64_t G = gates_of(cell);
-    const py::array w_hh = checked_array("w_hh", a.w_hh, {py::dtype::of<T>()}, {{"G*H"}, {"H"}});
+    const py::array w_hh = checked_array("w_hh", a.w_hh, kNumbers<T>, {{"G*H"}, {"H"}});
     a.H = w_hh.shape(1);
     if (a.H < 1) throw py::value_error("w_hh: expected at least one hidden unit, got " + describe(w_hh));
-    const Shape gates{{"G*H", G * a.H}};
-    checked_array("w_hh", w_hh, {py::dtype::of<T>()}, {gates[0], {"H", a.H}});
-    const py::array w_ih = checked_array("w_ih", a.w_ih, {py::dtype::of<T>()}, {gates[0], {"I"}});
+    const Dim gates{"G*H", G * a.H}, hidden{"H", a.H};
+    if (w_hh.shape(0) != gates.size) read<T>("w_hh", w_hh, {gates, hidden});  // throws
+    const py::array w_ih = checked_array("w_ih", a.w_ih, kNumbers<T>, {gates, {"I"}});
     a.I = w_ih.shape(1);
 
-    const Dim steps{"T"}, batch{"N"}, inputs{"I", a.I};
     const bool batch_first = a.layout.batch_first;
-    const py::array x = checked_array("x", a.x, {py::dtype::of<T>()},
-                                      batch_first ? Shape{batch, steps, inputs} : Shape{steps, batch, inputs});
+    const py::array x =
+        checked_array("x", a.x, kNumbers<T>, {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
     a.layout.N = x.shape(batch_first ? 0 : 1);
     a.layout.T = x.shape(batch_first ? 1 : 0);
-    const Shape state{{"N", a.layout.N}, {"H", a.H}};
+    const Dim batch{"N", a.layout.N};
 
     // Every size the engine computes stays far inside 64 bits.
     const double most = static_cast<double>(a.layout.N + 1) * static_cast<double>(a.layout.T + 1) *
                         (8.0 * static_cast<double>(G * a.H) + static_cast<double>(a.I));
     if (most > 1e17) throw py::value_error("x: " + describe(x) + " is too large for H = " + std::to_string(a.H));
 
-    a.layout.lengths = read_optional<int64_t>("lengths", a.lengths, {{"N", a.layout.N}});
+    a.layout.lengths = read_optional<int64_t>("lengths", a.lengths, {batch});
     for (int64_t n = 0; a.layout.lengths && n < a.layout.N; ++n) {
         const int64_t length = a.layout.lengths[n];
         if (length >= 0 && length <= a.layout.T) continue;
@@ -54,11 +53,11 @@ Layer<T> checked_layer(Cell cell, Arguments& a) {
     layer.x = static_cast<const T*>(x.data());
     layer.w_ih = static_cast<const T*>(w_ih.data());
     layer.w_hh = static_cast<const T*>(w_hh.data());
-    layer.b_ih = read_optional<T>("b_ih", a.b_ih, gates);
-    layer.b_hh = read_optional<T>("b_hh", a.b_hh, gates);
-    layer.first[0] = read_optional<T>("h_0", a.h_0, state);
+    layer.b_ih = read_optional<T>("b_ih", a.b_ih, {gates});
+    layer.b_hh = read_optional<T>("b_hh", a.b_hh, {gates});
+    layer.first[0] = read_optional<T>("h_0", a.h_0, {batch, hidden});
     if (states_of(cell) > 1) {
-        layer.first[1] = read_optional<T>("c_0", a.c_0, state);
+        layer.first[1] = read_optional<T>("c_0", a.c_0, {batch, hidden});
     } else if (!a.c_0.is_none()) {
         throw py::type_error("c_0: expected None, since this cell has no cell state");
     }
@@ -111,12 +110,13 @@ struct Recording {
         const auto& [N, T_, batch_first, reverse, lengths] = arguments.layout;
         const int64_t I = layer.I, H = layer.H, GH = gates_of(layer.cell) * H;
         const int states = states_of(layer.cell);
-        const Dim outer = batch_first ? Dim{"N", N} : Dim{"T", T_}, inner = batch_first ? Dim{"T", T_} : Dim{"N", N};
+        const Dim batch{"N", N}, steps{"T", T_}, hidden{"H", H};
+        const Dim outer = batch_first ? batch : steps, inner = batch_first ? steps : batch;
         Output<const T> cotangents{};
-        cotangents.y = read_optional<T>("dy", dy, {outer, inner, {"H", H}});
-        cotangents.last[0] = read_optional<T>("dh_n", dh_n, {{"N", N}, {"H", H}});
+        cotangents.y = read_optional<T>("dy", dy, {outer, inner, hidden});
+        cotangents.last[0] = read_optional<T>("dh_n", dh_n, {batch, hidden});
         if (states > 1) {
-            cotangents.last[1] = read_optional<T>("dc_n", dc_n, {{"N", N}, {"H", H}});
+            cotangents.last[1] = read_optional<T>("dc_n", dc_n, {batch, hidden});
         } else if (!dc_n.is_none()) {
             throw py::type_error("dc_n: expected None, since this cell has no cell state");
         }
@@ -158,8 +158,7 @@ py::tuple record_as(Cell cell, Arguments& arguments) {
 // The dtype of w_ih decides; the others must agree.
 template <class Float, class Double>
 py::tuple by_dtype(const py::object& w_ih, Float as_float, Double as_double) {
-    const py::array array =
-        checked_array("w_ih", w_ih, {py::dtype::of<float>(), py::dtype::of<double>()}, {{"G*H"}, {"I"}});
+    const py::array array = checked_array("w_ih", w_ih, kFloat32 | kFloat64, {{"G*H"}, {"I"}});
     return array.itemsize() == sizeof(float) ? as_float() : as_double();
 }
 
@@ -175,17 +174,19 @@ void register_layer(py::module_& m) {
     m.def("forward", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                         py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
         Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-        return by_dtype(w_ih, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
+        return by_dtype(
+            w_ih, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
     });
     m.def("record", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                        py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
         Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-        return by_dtype(w_ih, [&] { return record_as<float>(cell, a); }, [&] { return record_as<double>(cell, a); });
+        return by_dtype(
+            w_ih, [&] { return record_as<float>(cell, a); }, [&] { return record_as<double>(cell, a); });
     });
-    py::class_<AnyRecording>(m, "Recording").def("backward", [](const AnyRecording& recording, py::object dy,
-                                                                py::object dh_n, py::object dc_n) {
-        return std::visit([&](const auto& r) { return r.backward(dy, dh_n, dc_n); }, recording);
-    });
+    py::class_<AnyRecording>(m, "Recording")
+        .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {
+            return std::visit([&](const auto& r) { return r.backward(dy, dh_n, dc_n); }, recording);
+        });
 }
 
 }  // namespace rnncore

@@ -11,8 +11,12 @@
 namespace rnncore::RNNCORE_ISA {
 namespace {
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+inline int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 // --- the micro-kernel ---------------------------------------------------------------------------------------------
 
@@ -32,8 +36,8 @@ constexpr int side_by_side(int rows, int vectors) {
     return vectors < 3 || rows * vectors >= 8 ? 1 : (8 + rows * vectors - 1) / (rows * vectors);
 }
 
-// out[r][p][v] = init[r][p][v] + sum over k of a[r][k] * b[p][k][v] for R rows, P panels of V vectors. A is read as rows
-// (a[r] points at row r) or, if Packed, as [k][R] from a[0].
+// out[r][p][v] = init[r][p][v] + sum over k of a[r][k] * b[p][k][v] for R rows, P panels of V vectors. A is read as
+// rows (a[r] points at row r) or, if Packed, as [k][R] from a[0].
 template <class T, int R, int P, int V, bool Packed>
 void tile(int64_t K, const T* const* a, const T* b, int64_t panel_stride, const T* const* init, T* const* out) {
     constexpr int L = kLanes<T>;
@@ -126,7 +130,7 @@ inline constexpr int64_t kTilesPerRowBlock = 8;
 // Room for the rows of one row block that cannot be written in place. A row finds its slot by its number modulo this.
 inline constexpr int64_t kScratchRows = kMaxRows * kTilesPerRowBlock;
 template <class T>
-inline constexpr int64_t kScratchSize = kScratchRows * kMaxVectors * kLanes<T>;
+inline constexpr int64_t kScratchSize = kScratchRows* kMaxVectors* kLanes<T>;
 
 template <class T>
 struct Scratch {
@@ -139,8 +143,8 @@ struct Scratch {
 };
 
 // Rows times every panel. sink.row(i, panel, side) says where row i of `side` panels from `panel` on goes (contiguous),
-// sink.finish(begin, end, panel, side) is called when rows [begin, end) of those panels are complete. init is one row in
-// panel order, or null for zero.
+// sink.finish(begin, end, panel, side) is called when rows [begin, end) of those panels are complete. init is one row
+// in panel order, or null for zero.
 template <class T, class ARow, class Sink>
 void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* init, ARow a_row, Sink sink) {
     constexpr int L = kLanes<T>;
@@ -179,8 +183,8 @@ void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* 
     }
 }
 
-// A sink that writes finished columns to rows in memory, gates and blocks in panel order with the last block of each row
-// cut to its width. Whole panels are written in place, others through scratch.
+// A sink that writes finished columns to rows in memory, gates and blocks in panel order with the last block of each
+// row cut to its width. Whole panels are written in place, others through scratch.
 template <class T, class OutRow>
 struct StoreRows {
     int64_t columns;  // per gate
@@ -216,24 +220,17 @@ struct StoreRows {
 
 // --- packing ------------------------------------------------------------------------------------------------------
 
-// out[k][l] = in[l][k], through a buffer of L x L that is filled by rows: a stride of 4 KiB between rows would otherwise
-// make the column walk fight over a few cache sets.
+// Columns [column, column + L) of up to L rows of a matrix as up to L vectors, each one column; absent rows and columns
+// are zeros.
 template <class T>
-void transpose(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
-    constexpr int B = 16;
-    T block[B][B];
-    for (int64_t r0 = 0; r0 < rows; r0 += B) {
-        const int64_t rn = least(B, rows - r0);
-        for (int64_t c0 = 0; c0 < columns; c0 += B) {
-            const int64_t cn = least(B, columns - c0);
-            for (int64_t r = 0; r < rn; ++r) {
-                for (int64_t c = 0; c < cn; ++c) block[r][c] = in[(r0 + r) * in_stride + c0 + c];
-            }
-            for (int64_t c = 0; c < cn; ++c) {
-                for (int64_t r = 0; r < rn; ++r) out[(c0 + c) * out_stride + r0 + r] = block[r][c];
-            }
-        }
+inline void load_transposed(const T* in, int64_t stride, int64_t rows, int64_t columns, Vec<T>* out) {
+    constexpr int L = kLanes<T>;
+    const Tail part{static_cast<int>(least(columns, L))};
+#pragma GCC unroll 16
+    for (int r = 0; r < L; ++r) {
+        out[r] = r >= rows ? Vec<T>{} : columns >= L ? load(in + r * stride) : load(in + r * stride, part);
     }
+    transpose(out);
 }
 
 // w (G*H, K), gate-major as torch has it, to panels of [K][block][gate][L], zeros behind the last unit.
@@ -244,12 +241,12 @@ void pack_gates(const T* w, int64_t K, int64_t H, T* out) {
     for (int64_t panel = 0; panel < panels.count(); ++panel) {
         const int64_t V = panels.vectors(panel);
         for (int64_t v = 0; v < V; ++v) {
-            const int64_t unit = (panel * panels.panel_blocks + v / G) * L;
-            const int64_t units = least(L, H - unit);
-            T* column = out + v * L;
-            transpose(w + (v % G * H + unit) * K, K, units, K, column, V * L);
-            for (int64_t k = 0; units < L && k < K; ++k) {
-                for (int64_t l = units; l < L; ++l) column[k * V * L + l] = 0;
+            const int64_t unit = (panels.first_block(panel) + v / G) * L;
+            const T* rows = w + (v % G * H + unit) * K;
+            for (int64_t k = 0; k < K; k += L) {
+                Vec<T> columns[L];
+                load_transposed(rows + k, K, H - unit, K - k, columns);
+                for (int64_t c = 0; c < least(L, K - k); ++c) store(out + ((k + c) * V + v) * L, columns[c]);
             }
         }
         out += K * V * L;
@@ -285,19 +282,25 @@ void pack_columns(const T* w, int64_t K, int64_t columns, T* out) {
 }
 
 template <class T>
-void multiply_rows(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, const int64_t* caller_row, T* out) {
+void multiply_rows(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, const int64_t* caller_row,
+                   T* out) {
     const FlushDenormals guard;
     const Panels panels = column_panels<T>(columns);
     T scratch[kScratchSize<T>];
     const auto out_row = [=](int64_t i) { return out + caller_row[i] * columns; };
-    multiply(rows, K, panels, b, static_cast<const T*>(nullptr), [=](int64_t i) { return a + i * K; },
-             StoreRows<T, decltype(out_row)>{columns, out_row, {panels, scratch}});
+    multiply(
+        rows, K, panels, b, static_cast<const T*>(nullptr), [=](int64_t i) { return a + i * K; },
+        StoreRows<T, decltype(out_row)>{columns, out_row, {panels, scratch}});
 }
 
 // --- sums over rows: C += [A | 1]' B ------------------------------------------------------------------------------
 
-inline EvenSplit outer_split(int64_t M) { return EvenSplit(M, max_rows(kMaxVectors)); }
-inline int64_t outer_tiles(int64_t M) { return outer_split(M).parts; }
+inline EvenSplit outer_split(int64_t M) {
+    return EvenSplit(M, max_rows(kMaxVectors));
+}
+inline int64_t outer_tiles(int64_t M) {
+    return outer_split(M).parts;
+}
 
 // One row tile as [rows][R], with the column of ones at its end in the last tile.
 template <class T>
@@ -305,9 +308,14 @@ void pack_outer_rows(const OuterProduct<T>& product, int64_t tile, const T* a, c
     const EvenSplit split = outer_split(product.M);
     const int64_t begin = split.begin(tile), end = split.begin(tile + 1);
     const int64_t copied = least(end, product.M - 1) - begin;
+    constexpr int64_t kFull = max_rows(kMaxVectors);
     T* out = product.a + begin * product.rows;
     for (int64_t k = 0; k < product.rows; ++k, out += end - begin) {
         const T* row = a + a_row[k] * (product.M - 1) + begin;
+        if (copied == kFull) {  // a constant size, for which the copy is a few moves
+            __builtin_memcpy(out, row, sizeof(T) * kFull);
+            continue;
+        }
         for (int64_t m = 0; m < copied; ++m) out[m] = row[m];
         if (copied < end - begin) out[copied] = 1;
     }
@@ -339,8 +347,22 @@ void unpack_outer(const OuterProduct<T>& product, int64_t panel, T* gradient, T*
     const int64_t width = column_panels<T>(product.columns).vectors(panel) * L;
     const int64_t present = least(width, product.columns - first);
     const T* c = product.c + first * product.M;
-    transpose(c, width, product.M - 1, present, gradient + first * (product.M - 1), product.M - 1);
-    for (int64_t l = 0; l < present; ++l) sums[first + l] = c[(product.M - 1) * width + l];
+    const int64_t M = product.M - 1;
+    for (int64_t m = 0; m < M; m += L) {
+        for (int64_t column = 0; column < present; column += L) {
+            Vec<T> rows[L];
+            load_transposed(c + m * width + column, width, M - m, L, rows);
+            for (int64_t l = 0; l < least(L, present - column); ++l) {
+                T* to = gradient + (first + column + l) * M + m;
+                if (m + L <= M) {
+                    store(to, rows[l]);
+                } else {
+                    store(to, rows[l], Tail{static_cast<int>(M - m)});
+                }
+            }
+        }
+    }
+    for (int64_t l = 0; l < present; ++l) sums[first + l] = c[M * width + l];
 }
 
 }  // namespace

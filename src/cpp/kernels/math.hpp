@@ -8,8 +8,8 @@
 //   function   operations (divisions included)   largest error         with fused multiply-add    without
 //   sigmoid    float32: 14                       absolute              1.167e-7                   1.181e-7
 //   tanh       float32: 15                       in ulp of the result  2.496                      2.496
-//   sigmoid    float64: 27                       in ulp of the result  2.0                        2.0
-//   tanh       float64: 29                       in ulp of the result  1.5                        1.5
+//   sigmoid    float64: 26                       in ulp of the result  2.0                        2.0
+//   tanh       float64: 33                       in ulp of the result  1.5                        1.5
 //
 // float32 was measured on every bit pattern, against the float64 functions below; over all of them, in order from -inf
 // to +inf, float32 sigmoid never decreases, and float32 tanh is exactly odd. float64 was measured on 20 million points
@@ -42,23 +42,23 @@ inline V clamp(V x, T low, T high) {
     return min(splat(high), max(splat(low), x));
 }
 
-// Adding kRound, 1.5 times the power of two whose ulp is 1, rounds a small number to an integer and leaves that integer
-// in the low bits; adding the exponent bias as well makes those bits, shifted, the power of two.
-inline constexpr float kRound32 = 0x1.8p23f;
-inline constexpr double kRound64 = 0x1.8p52;
+// Adding 1.5 times the power of two whose ulp is 1 rounds a small number to an integer, which then stands in the low
+// bits. With the exponent bias added as well, those bits shifted into the exponent are the power of two.
+inline constexpr float kRound32 = 0x1.8p23f + 127;
+inline constexpr double kRound64 = 0x1.8p52 + 1023;
 
 //   z = 4 - x log2(e),  m = round(z),  f = z - m        sigmoid = 1 / (1 + 2^(m-4) 2^f),  |f| <= 1/2
 //
-// The 4 makes the result monotone. It puts |x| < 1.4 on a grid of 2^-22 or coarser, where one step moves 2^f further
-// than the rounding of the polynomial can move it back; for larger x one of 1 + e and 1/s rounds more coarsely than e.
-// The grid costs at most 2^-22 ln 2 / 4 = 4.1e-8 of the error. z never increases with x even when fma rounds twice.
+// The 4 makes the result monotone. It puts every x < 1.4 on a grid of 2^-22 or coarser, whose steps move 2^f further
+// than the rounding of the polynomial moves it back; for larger x the rounding of 1 + 2^(m-4) 2^f hides that noise.
+// Near 0 the grid costs 2^-22 ln(2)/4 = 4.1e-8 of the error. z never increases with x, even where fma rounds twice.
 //
 // At the lower clamp 2^(m-4) is infinite and the result exactly 0; at the upper one the result has long been 1.
 //
 // 2^f: relative error 9.3e-8, with c0 = 1 pinned so that sigmoid(0) = 1/2.
 inline Vec<float> sigmoid(Vec<float> x) {
     using V = Vec<float>;
-    const V round = splat(kRound32 + 123);  // 127 - 4
+    const V round = splat(kRound32 - 4);
     const V z = fma(clamp(x, -88.7f, 80.0f), splat(-0x1.715476p+0f), splat(4.0f));
     const V m = z + round;
     const V f = z - (m - round);
@@ -77,41 +77,41 @@ inline Vec<float> sigmoid(Vec<float> x) {
 // tanh(r) / r: error below 0.63 2^-24 weighted by r, since u counts absolutely once s != 1; c0 = 1 pinned.
 inline Vec<float> tanh(Vec<float> x) {
     using V = Vec<float>;
-    const V round = splat(kRound32 + 127);
+    const V round = splat(kRound32);
     const V a = clamp(x, -10.0f, 10.0f);
-    const V k = fma(a, splat(0x1.715476p+1f), round);
-    const V r = fma(k - round, splat(-0x1.62e430p-2f), a);
+    const V z = fma(a, splat(0x1.715476p+1f), round);
+    const V r = fma(z - round, splat(-0x1.62e430p-2f), a);
     const V r2 = r * r;
     const V u = fma(r * r2, polynomial(r2, -0x1.554edep-2f, 0x1.0c2fd2p-3f), r);
-    const V s = from_bits(bits(k) << 23);
+    const V s = from_bits(bits(z) << 23);
     const V sum = s + 1.0f, difference = s - 1.0f;
     return fma(u, sum, difference) / fma(u, difference, sum);
 }
+
+inline constexpr double kLog2E = 0x1.71547652b82fep+0;
 
 // e^y in parts that keep expm1 accurate: e^y = scale (1 + p), p = e^r - 1 = r + tail.
 struct ExpParts {
     Vec<double> k, scale, p, tail;
 };
 
-//   k = round(y log2(e) - 1/4),  r = y - k ln 2 in [-ln(2)/4, 3 ln(2)/4],  tail = r^2 (1/2 + r/6 + ...)
+//   z = kRound64 + k,  k near y log2(e),  r = y - k ln 2,  tail = r^2 (1/2 + r/6 + ...)
 //
-// The quarter widens k = 0 to y <= 0.52, the part of tanh where 2^k p + (2^k - 1) would cancel. ln 2 is split in two;
-// the high part has 42 bits, so that its product with k is exact without a fused multiply-add.
+// The caller rounds, and so chooses the interval of r: tanh does not want the symmetric one.
+// ln 2 is split in two; the high part has 42 bits, so that its product with k is exact without a fused multiply-add.
 //
-// tail / r^2: error of r + tail below 2^-55.1 relative to e^r - 1, with c0 = 1/2 pinned.
-inline ExpParts exp_parts(Vec<double> y) {
+// tail / r^2 on -1/2 <= r / ln 2 <= 3/4: error of r + tail below 2^-57.5 relative to e^r - 1, with c0 = 1/2 pinned.
+inline ExpParts exp_parts(Vec<double> y, Vec<double> z) {
     using V = Vec<double>;
-    const V round = splat(kRound64 + 1023);
-    const V t = fma(y, splat(0x1.71547652b82fep+0), splat(-0.25)) + round;
-    const V k = t - round;
+    const V k = z - splat(kRound64);
     const V r = fma(k, splat(-0x1.ef35793c76730p-45), fma(k, splat(-0x1.62e42fefa3800p-1), y));
     const V r2 = r * r;
-    const V even =
-        polynomial(r2, 0.5, 0x1.5555555553788p-5, 0x1.6c16c1779e106p-10, 0x1.a01a40ed96b0ap-16, 0x1.24dc36e2160dbp-22);
-    const V odd = polynomial(r2, 0x1.55555555554aep-3, 0x1.1111111185bd7p-7, 0x1.a019fb55ec6f8p-13,
-                             0x1.71f55f8eceec6p-19, 0x1.f64bf5d39af55p-26);
+    const V even = polynomial(r2, 0.5, 0x1.5555555555860p-5, 0x1.6c16c16ab8328p-10, 0x1.a01a088c1f56ep-16,
+                              0x1.27d613a309c17p-22, 0x1.365c1d3d24a16p-29);
+    const V odd = polynomial(r2, 0x1.5555555555545p-3, 0x1.1111111116841p-7, 0x1.a01a018179a15p-13,
+                             0x1.71de6b3cecd2fp-19, 0x1.ae9dd76ffcb06p-26);
     const V tail = r2 * fma(r, odd, even);
-    return {k, from_bits(bits(t) << 52), r + tail, tail};
+    return {k, from_bits(bits(z) << 52), r + tail, tail};
 }
 
 //   sigmoid = 1 / (1 + 2^k + 2^k p),  y = -x
@@ -119,22 +119,26 @@ inline ExpParts exp_parts(Vec<double> y) {
 // The smaller of 1 and 2^k joins 2^k p first: either fixed order would round twice at the scale of the sum for some k.
 inline Vec<double> sigmoid(Vec<double> x) {
     using V = Vec<double>;
-    const auto [k, scale, p, tail] = exp_parts(clamp(-x, -40.0, 709.4));
+    const V y = clamp(-x, -40.0, 709.4);
+    const auto [k, scale, p, tail] = exp_parts(y, fma(y, splat(kLog2E), splat(kRound64)));
     const V one = splat(1.0);
     return one / (fma(scale, p, min(one, scale)) + max(one, scale));
 }
 
-//   y = 2 |x|,  n = e^y - 1 = 2^k p + (2^k - 1),  tanh |x| = n / (n + 2)
+//   y = 2 |x|,  k = round(y log2(e) - 1/4),  n = e^y - 1 = 2^k p + (2^k - 1),  tanh |x| = n / (n + 2)
 //
-// For k = 0 (r = y = 2 |x|, n = p) the two roundings of the quotient would show in a small result; there it only
-// corrects |x|:
+// For k = 0 (r = y = 2 |x|, n = p) the roundings of n and n + 2 would reach 2.5 ulp; there the quotient only corrects
+// |x|:
 //
 //   tanh |x| = |x| + (p - |x| (p + 2)) / (p + 2) = |x| + (tail - |x| p) / (n + 2)
+//
+// The quarter extends k = 0 to y < 0.52; from there on the cancellation in 2^k p + (2^k - 1) is harmless.
 inline Vec<double> tanh(Vec<double> x) {
     using V = Vec<double>;
     const IVec<double> sign = bits(splat(-0.0));
     const V a = min(splat(20.0), from_bits(bits(x) & ~sign));
-    const auto [k, scale, p, tail] = exp_parts(a + a);
+    const V y = a + a;
+    const auto [k, scale, p, tail] = exp_parts(y, fma(y, splat(kLog2E), splat(-0.25)) + splat(kRound64));
     const V n = fma(scale, p, scale - 1.0);
     const V top = k == 0.0 ? fma(-a, p, tail) : n;
     const V base = k == 0.0 ? a : V{};

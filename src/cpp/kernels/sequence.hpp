@@ -90,14 +90,16 @@ void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre,
             for (int64_t i = 0; i < n; ++i) x_rows[rows++] = task.x + caller_row[i] * I;
         }
         const auto pre_row = [=](int64_t i) { return pre + i * H * Cell::gates; };
-        multiply(rows, I, panels, task.w, task.b_ih, [=](int64_t i) { return x_rows[i]; },
-                 StoreRows<T, decltype(pre_row)>{H, pre_row, {panels, scratch}});
+        multiply(
+            rows, I, panels, task.w, task.b_ih, [=](int64_t i) { return x_rows[i]; },
+            StoreRows<T, decltype(pre_row)>{H, pre_row, {panels, scratch}});
 
         const T* step_pre = pre;
         for (; t < chunk_end; ++t) {
             const int64_t n = alive(batch, t, row_begin, row_end);
             const int64_t first = batch.offset[t] + row_begin;
-            const int64_t prev_row = (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + row_begin;
+            const int64_t prev_row =
+                (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + row_begin;
             const int64_t next_row = (task.keep ? batch.N + batch.offset[t] : (t + 1) % 2 * batch.N) + row_begin;
 
             ForwardStep<Cell, T> step{};
@@ -113,7 +115,8 @@ void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre,
             step.scratch = {panels, scratch};
             // u = h_{t-1} U' + b_hh, then the cell
             const T* h = step.prev[0];
-            multiply(n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step);
+            multiply(
+                n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step);
 
             // rows whose sequence ends here
             for (int64_t i = alive(batch, t + 1, row_begin, row_end); i < n; ++i) {
@@ -129,8 +132,8 @@ void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre,
 
 // --- backward -----------------------------------------------------------------------------------------------------
 
-// One step of one slice of BPTT. Where ForwardStep has gates interleaved, gradients of gates lie gate-major as in torch:
-// they are operands of the products that follow.
+// One step of one slice of BPTT. Where ForwardStep has gates interleaved, gradients of gates lie gate-major as in
+// torch: they are operands of the products that follow.
 template <class Cell, class T>
 struct BackwardStep {
     int64_t H;
@@ -240,8 +243,9 @@ void backward(const Backward<T>& task, int64_t t_begin, int64_t t_end, int64_t r
         step.scratch = {panels, scratch};
         // dh = du_{t+1} U, then the cell
         const T* du_next = t + 1 < t_end ? gates_at(task.du_gates, t + 1) : task.du_next + row_begin * GH;
-        multiply(continuing, GH, panels, task.u, static_cast<const T*>(nullptr),
-                 [=](int64_t i) { return du_next + i * GH; }, step);
+        multiply(
+            continuing, GH, panels, task.u, static_cast<const T*>(nullptr), [=](int64_t i) { return du_next + i * GH; },
+            step);
         finish_ending_rows(task, row_begin, continuing, n, step);
     }
     const int64_t n = alive(batch, t_begin, row_begin, row_end);
@@ -282,8 +286,8 @@ void backward_first(const Backward<T>& task, int64_t row_begin, int64_t row_end)
     const FirstState<Cell, T> sink{H, dh_carry, task.dfirst[0], order, {panels, scratch}};
     const int64_t started = alive(task.batch, 0, row_begin, row_end);
     const T* du = task.du_next + row_begin * GH;
-    multiply(started, GH, panels, task.u, static_cast<const T*>(nullptr),
-             [=](int64_t i) { return du + i * GH; }, sink);
+    multiply(
+        started, GH, panels, task.u, static_cast<const T*>(nullptr), [=](int64_t i) { return du + i * GH; }, sink);
     finish_ending_rows(task, row_begin, started, row_end - row_begin, sink);
     if (Cell::states > 1) {
         for (int64_t i = 0; i < row_end - row_begin; ++i) {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -83,41 +84,79 @@ inline void store(T* p, Vec<T> v, Full) {
     store(p, v);
 }
 
-inline IVec<float> bits(Vec<float> v) { return __builtin_bit_cast(IVec<float>, v); }
-inline IVec<double> bits(Vec<double> v) { return __builtin_bit_cast(IVec<double>, v); }
-inline Vec<float> from_bits(IVec<float> v) { return __builtin_bit_cast(Vec<float>, v); }
-inline Vec<double> from_bits(IVec<double> v) { return __builtin_bit_cast(Vec<double>, v); }
+inline IVec<float> bits(Vec<float> v) {
+    return __builtin_bit_cast(IVec<float>, v);
+}
+inline IVec<double> bits(Vec<double> v) {
+    return __builtin_bit_cast(IVec<double>, v);
+}
+inline Vec<float> from_bits(IVec<float> v) {
+    return __builtin_bit_cast(Vec<float>, v);
+}
+inline Vec<double> from_bits(IVec<double> v) {
+    return __builtin_bit_cast(Vec<double>, v);
+}
 
 // fma(a, b, c) = a*b + c, rounded once where the ISA has the instruction and twice on baseline x86-64.
 // min and max return b where either operand is NaN, so min(splat(bound), x) lets a NaN in x through.
 #if defined(__AVX512F__)
 
 // (the masked forms: gcc 12 warns of the undefined operand inside the plain ones)
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return _mm512_fmadd_pd(a, b, c); }
-inline Vec<float> min(Vec<float> a, Vec<float> b) { return _mm512_maskz_min_ps(0xffff, a, b); }
-inline Vec<double> min(Vec<double> a, Vec<double> b) { return _mm512_maskz_min_pd(0xff, a, b); }
-inline Vec<float> max(Vec<float> a, Vec<float> b) { return _mm512_maskz_max_ps(0xffff, a, b); }
-inline Vec<double> max(Vec<double> a, Vec<double> b) { return _mm512_maskz_max_pd(0xff, a, b); }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return _mm512_fmadd_pd(a, b, c);
+}
+inline Vec<float> min(Vec<float> a, Vec<float> b) {
+    return _mm512_maskz_min_ps(0xffff, a, b);
+}
+inline Vec<double> min(Vec<double> a, Vec<double> b) {
+    return _mm512_maskz_min_pd(0xff, a, b);
+}
+inline Vec<float> max(Vec<float> a, Vec<float> b) {
+    return _mm512_maskz_max_ps(0xffff, a, b);
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) {
+    return _mm512_maskz_max_pd(0xff, a, b);
+}
 
-inline __mmask16 lane_mask(Tail t) { return static_cast<__mmask16>((1u << t.n) - 1); }
-inline Vec<float> load(const float* p, Tail t) { return _mm512_maskz_loadu_ps(lane_mask(t), p); }
+inline __mmask16 lane_mask(Tail t) {
+    return static_cast<__mmask16>((1u << t.n) - 1);
+}
+inline Vec<float> load(const float* p, Tail t) {
+    return _mm512_maskz_loadu_ps(lane_mask(t), p);
+}
 inline Vec<double> load(const double* p, Tail t) {
     return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(t)), p);
 }
-inline void store(float* p, Vec<float> v, Tail t) { _mm512_mask_storeu_ps(p, lane_mask(t), v); }
+inline void store(float* p, Vec<float> v, Tail t) {
+    _mm512_mask_storeu_ps(p, lane_mask(t), v);
+}
 inline void store(double* p, Vec<double> v, Tail t) {
     _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(t)), v);
 }
 
 #elif defined(__AVX2__)
 
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return _mm256_fmadd_ps(a, b, c); }
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return _mm256_fmadd_pd(a, b, c); }
-inline Vec<float> min(Vec<float> a, Vec<float> b) { return _mm256_min_ps(a, b); }
-inline Vec<double> min(Vec<double> a, Vec<double> b) { return _mm256_min_pd(a, b); }
-inline Vec<float> max(Vec<float> a, Vec<float> b) { return _mm256_max_ps(a, b); }
-inline Vec<double> max(Vec<double> a, Vec<double> b) { return _mm256_max_pd(a, b); }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return _mm256_fmadd_pd(a, b, c);
+}
+inline Vec<float> min(Vec<float> a, Vec<float> b) {
+    return _mm256_min_ps(a, b);
+}
+inline Vec<double> min(Vec<double> a, Vec<double> b) {
+    return _mm256_min_pd(a, b);
+}
+inline Vec<float> max(Vec<float> a, Vec<float> b) {
+    return _mm256_max_ps(a, b);
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) {
+    return _mm256_max_pd(a, b);
+}
 
 inline __m256i lane_mask32(Tail t) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(t.n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -125,22 +164,48 @@ inline __m256i lane_mask32(Tail t) {
 inline __m256i lane_mask64(Tail t) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(t.n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
-inline Vec<float> load(const float* p, Tail t) { return _mm256_maskload_ps(p, lane_mask32(t)); }
-inline Vec<double> load(const double* p, Tail t) { return _mm256_maskload_pd(p, lane_mask64(t)); }
-inline void store(float* p, Vec<float> v, Tail t) { _mm256_maskstore_ps(p, lane_mask32(t), v); }
-inline void store(double* p, Vec<double> v, Tail t) { _mm256_maskstore_pd(p, lane_mask64(t), v); }
+inline Vec<float> load(const float* p, Tail t) {
+    return _mm256_maskload_ps(p, lane_mask32(t));
+}
+inline Vec<double> load(const double* p, Tail t) {
+    return _mm256_maskload_pd(p, lane_mask64(t));
+}
+inline void store(float* p, Vec<float> v, Tail t) {
+    _mm256_maskstore_ps(p, lane_mask32(t), v);
+}
+inline void store(double* p, Vec<double> v, Tail t) {
+    _mm256_maskstore_pd(p, lane_mask64(t), v);
+}
 
 #else
 
 #if defined(__aarch64__)
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return vfmaq_f32(c, a, b); }
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return vfmaq_f64(c, a, b); }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return vfmaq_f32(c, a, b);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return vfmaq_f64(c, a, b);
+}
 #else
 template <class V>
 inline V fma(V a, V b, V c) {
     return a * b + c;
 }
 #endif
+#if defined(__x86_64__)  // gcc makes four instructions of the comparison and choice below
+inline Vec<float> min(Vec<float> a, Vec<float> b) {
+    return _mm_min_ps(a, b);
+}
+inline Vec<double> min(Vec<double> a, Vec<double> b) {
+    return _mm_min_pd(a, b);
+}
+inline Vec<float> max(Vec<float> a, Vec<float> b) {
+    return _mm_max_ps(a, b);
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) {
+    return _mm_max_pd(a, b);
+}
+#else
 template <class V>
 inline V min(V a, V b) {
     return a < b ? a : b;
@@ -149,6 +214,7 @@ template <class V>
 inline V max(V a, V b) {
     return a > b ? a : b;
 }
+#endif
 template <class T>
 inline Vec<T> load(const T* p, Tail t) {
     Vec<T> v{};
@@ -162,19 +228,50 @@ inline void store(T* p, Vec<T> v, Tail t) {
 
 #endif
 
+// Lanes of two vectors in turn: a0 b0 a1 b1 ... from their lower or upper halves.
+template <int First, class V, int... I>
+inline V zip(V a, V b, std::integer_sequence<int, I...>) {
+    constexpr int L = sizeof...(I);
+    return __builtin_shufflevector(a, b, (First + I / 2 + I % 2 * L)...);
+}
+
+// An L x L matrix of L vectors, transposed: log2(L) times, row i is zipped with row i + L/2.
+template <class V>
+inline void transpose(V* rows) {
+    constexpr int L = sizeof(V) / sizeof(rows[0][0]);
+    constexpr auto lanes = std::make_integer_sequence<int, L>();
+    V zipped[L];
+#pragma GCC unroll 4
+    for (int stage = L; stage > 1; stage /= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < L / 2; ++i) {
+            zipped[2 * i] = zip<0>(rows[i], rows[i + L / 2], lanes);
+            zipped[2 * i + 1] = zip<L / 2>(rows[i], rows[i + L / 2], lanes);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) rows[i] = zipped[i];
+    }
+}
+
 // Denormals cost peers a factor of 18 to 27 in decaying states. They are treated as zero while a kernel runs; the
 // caller's floating-point state comes back when it returns.
 class FlushDenormals {
 public:
 #if defined(__x86_64__)
-    FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }  // FTZ | DAZ
-    ~FlushDenormals() { _mm_setcsr(saved_); }
+    FlushDenormals() : saved_(_mm_getcsr()) {
+        _mm_setcsr(saved_ | 0x8040);
+    }  // FTZ | DAZ
+    ~FlushDenormals() {
+        _mm_setcsr(saved_);
+    }
 #elif defined(__aarch64__)
     FlushDenormals() {
         __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
         __asm__ volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t{1} << 24)));  // FZ
     }
-    ~FlushDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(saved_)); }
+    ~FlushDenormals() {
+        __asm__ volatile("msr fpcr, %0" : : "r"(saved_));
+    }
 #endif
     FlushDenormals(const FlushDenormals&) = delete;
     FlushDenormals& operator=(const FlushDenormals&) = delete;

@@ -9,7 +9,7 @@ namespace {
 
 template <class Cell, class T>
 constexpr CellKernels<T> cell_kernels() {
-    return {Cell::gates,        Cell::states,     Cell::saved,
+    return {Cell::gates,        Cell::states,         Cell::saved,
             Cell::hidden_carry, Cell::split_gradient, pack_gates<T, Cell::gates>,
             forward<Cell, T>,   backward<Cell, T>,    backward_first<Cell, T>};
 }
@@ -37,19 +37,19 @@ void map_tanh(const T* x, T* y, int64_t n) {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {kLanes<T>,
-            kLanes<T> * kMaxVectors,
-            // in the order of enum class Cell
-            {cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(),
-             cell_kernels<Gru, T>()},
-            pack_columns<T>,
-            multiply_rows<T>,
-            outer_tiles,
-            pack_outer_rows<T>,
-            outer_panel<T>,
-            unpack_outer<T>,
-            map_sigmoid<T>,
-            map_tanh<T>};
+    return {
+        kLanes<T>,
+        kLanes<T> * kMaxVectors,
+        // in the order of enum class Cell
+        {cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
+        pack_columns<T>,
+        multiply_rows<T>,
+        outer_tiles,
+        pack_outer_rows<T>,
+        outer_panel<T>,
+        unpack_outer<T>,
+        map_sigmoid<T>,
+        map_tanh<T>};
 }
 
 }  // namespace
