@@ -19,7 +19,7 @@ class Shape(NamedTuple):
 
     T: int
     N: int
-    I: int  # noqa: E741
+    I: int
     H: int
 
     @classmethod
@@ -75,7 +75,7 @@ class Problem:
     def draw(cls, cell: str, shape: Shape, seed: int = 0) -> Self:
         """Draw x and dy from a normal distribution and the weights as torch initialises them."""
         rng = np.random.default_rng(seed)
-        T, N, I, H = shape  # noqa: E741
+        T, N, I, H = shape
         GH = CELLS[cell] * H
         bound = H**-0.5
 
@@ -107,6 +107,6 @@ def flops(cell: str, mode: str, shape: Shape) -> int:
 
     Training has three times those of forward.
     """
-    T, N, I, H = shape  # noqa: E741
+    T, N, I, H = shape
     forward = 2 * T * N * CELLS[cell] * H * (I + H)
     return forward if mode == "forward" else 3 * forward

@@ -19,9 +19,7 @@ BUSY = "(!)"  # marks points timed while other processes ran
 BUSY_CPUS = 0.2
 
 
-def opening(
-    machine: Message, versions: Mapping[str, str], missing: Sequence[str], peers: Sequence[str]
-) -> str:
+def opening(machine: Message, versions: Mapping[str, str], missing: Sequence[str], peers: Sequence[str]) -> str:
     """Say what is compared, where and how."""
     used = {name: library for name, library in (OURS | PEERS).items() if name in OURS or name in peers}
     lines = [

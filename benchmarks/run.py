@@ -47,9 +47,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     starts: list[Message] = []
     points: list[Message] = []
     for threads in arguments.threads:
-        request = worker.Request(
-            threads, arguments.repeats, peers, arguments.modes, arguments.cells, arguments.shapes
-        )
+        request = worker.Request(threads, arguments.repeats, peers, arguments.modes, arguments.cells, arguments.shapes)
         for message in _messages(request):
             if message.pop("kind") == "start":
                 starts.append(message)

@@ -94,8 +94,7 @@ def _point(request: Request, cell: str, mode: str, shape: Shape) -> Message:
         "flops": flops(cell, mode, shape),
         "others_cpus": timings.others_cpus,
         "timings": {
-            name: dataclasses.asdict(timing) | {"seconds": timing.seconds}
-            for name, timing in timings.tasks.items()
+            name: dataclasses.asdict(timing) | {"seconds": timing.seconds} for name, timing in timings.tasks.items()
         },
     }
 

@@ -89,8 +89,8 @@ def worst_error(got, expected, scale=None):
 def assert_matches_reference(cell, arguments, dtype, rng, **options):
     """Outputs and gradients against the oracle, within the bounds the project promises.
 
-    Errors are relative to the largest value of an array; for float32 gradients, to the largest gradient of the call. The
-    slope 1 - h^2 of a saturated unit loses its leading digits, whoever computes it: with H = 1 and many steps, the
+    Errors are relative to the largest value of an array; for float32 gradients, to the largest of the call. The slope
+    1 - h^2 of a saturated unit loses its leading digits, whoever computes it: with H = 1 and many steps, the
     gradient of h_0 may be a product of such slopes alone.
     """
     output_bound, gradient_bound = (1e-13, 1e-11) if dtype == np.float64 else (2e-6, 2e-5)

@@ -44,9 +44,7 @@ def test_float32_tanh_everywhere(isa, sign, stride):
 def test_float32_sigmoid_everywhere(isa, stride):
     """Every float32 from -infinity to infinity: at most 1.2e-7, in [0, 1], never decreasing."""
     worst, previous = 0.0, np.float32(0)
-    tail = np.array(
-        [-np.inf, -3e38, -1e10, -1e5], np.float32
-    )  # 0 from about -88 on: no need for each of them
+    tail = np.array([-np.inf, -3e38, -1e10, -1e5], np.float32)  # 0 from about -88 on: no need for each of them
 
     def in_order():
         yield tail

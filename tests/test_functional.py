@@ -58,9 +58,7 @@ def test_matches_reference_at_random(data, shape, reverse, batch_first, seed, dt
     for name in data.draw(st.sets(st.sampled_from(["b_ih", "b_hh", "h_0", "c_0"]))):
         arguments.pop(name, None)
     lengths = data.draw(st.none() | st.lists(st.integers(0, T), min_size=N, max_size=N))
-    assert_matches_reference(
-        cell, arguments, dtype, rng, lengths=lengths, reverse=reverse, batch_first=batch_first
-    )
+    assert_matches_reference(cell, arguments, dtype, rng, lengths=lengths, reverse=reverse, batch_first=batch_first)
 
 
 def test_large_inner_size_is_blocked_alike(cell, isa, rng):

@@ -36,9 +36,7 @@ def options_id(options):
 
 def random_state(layer, rng, batch, dtype=np.float64):
     shape = (layer.num_layers * (1 + layer.bidirectional), *batch, layer.hidden_size)
-    parts = tuple(
-        rng.standard_normal(shape).astype(dtype) for _ in range(2 if isinstance(layer, rc.LSTM) else 1)
-    )
+    parts = tuple(rng.standard_normal(shape).astype(dtype) for _ in range(2 if isinstance(layer, rc.LSTM) else 1))
     return parts if isinstance(layer, rc.LSTM) else parts[0]
 
 
@@ -133,9 +131,7 @@ def test_dropout(make, rng):
     everything.load_parameters(layer.parameters)
     (y, _), pull_back = everything.vjp(x)
     assert not pull_back(np.ones_like(y))[0].any()  # the second layer sees zeros
-    assert np.array_equal(
-        make(dropout=0.5)(x)[0], make(dropout=0.5).vjp(x)[0][0]
-    )  # one layer: nothing between layers
+    assert np.array_equal(make(dropout=0.5)(x)[0], make(dropout=0.5).vjp(x)[0][0])  # one layer: nothing between layers
 
 
 def test_dropout_gradient_by_finite_differences(rng):
@@ -175,8 +171,8 @@ def test_wrong_calls_are_refused(make, rng):
     x = np.zeros((2, 4, 5))
     with pytest.raises(ValueError, match=r"^x: expected \(N, T, 5\) or \(T, 5\), got \(2, 4, 3\)"):
         layer(x[..., :3])
+    wrong = np.zeros((1, 2, 9))
     with pytest.raises(ValueError, match=r"^state: expected shape \(2, 2, 9\), got \(1, 2, 9\)"):
-        wrong = np.zeros((1, 2, 9))
         layer(x, (wrong, wrong) if isinstance(layer, rc.LSTM) else wrong)
     if isinstance(layer, rc.LSTM):
         with pytest.raises(TypeError, match=r"^state: expected None or a tuple \(h, c\)"):

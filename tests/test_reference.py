@@ -11,7 +11,7 @@ import pytest
 from rnncore import reference
 from rnncore.testing import check_gradients, check_layer
 
-T, N, I, H = 5, 4, 3, 2  # noqa: E741
+T, N, I, H = 5, 4, 3, 2
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 STATES = {"rnn": 1, "lstm": 2, "gru": 1}
 CELLS = [("rnn", {"nonlinearity": "tanh"}), ("rnn", {"nonlinearity": "relu"}), ("lstm", {}), ("gru", {})]
@@ -92,9 +92,7 @@ def test_sigmoid_is_accurate_at_both_ends():
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch-first", "time-major"])
 def test_gradients(cell, options, reverse, lengths, batch_first):
     x, *rest = make_arguments(cell)
-    call = functools.partial(
-        forward_vjp(cell), lengths=lengths, reverse=reverse, batch_first=batch_first, **options
-    )
+    call = functools.partial(forward_vjp(cell), lengths=lengths, reverse=reverse, batch_first=batch_first, **options)
     names = forward_vjp(cell)(x, *rest)[1]()._fields
     check_gradients(call, [x if batch_first else x.swapaxes(0, 1), *rest], names=names)
 
@@ -188,9 +186,7 @@ def test_reverse_is_forward_over_flipped_time(cell, options):
 def test_time_major_is_batch_first_transposed(cell, options):
     x, *rest = make_arguments(cell)
     y, *final = forward(cell)(x, *rest, lengths=RAGGED, **options)
-    y_major, *final_major = forward(cell)(
-        x.swapaxes(0, 1), *rest, lengths=RAGGED, batch_first=False, **options
-    )
+    y_major, *final_major = forward(cell)(x.swapaxes(0, 1), *rest, lengths=RAGGED, batch_first=False, **options)
     assert_all_close([y, *final], [y_major.swapaxes(0, 1), *final_major])
 
 
@@ -594,9 +590,7 @@ class TestAgainstTorch:
 
         given = x_torch
         if lengths is not None:
-            given = torch.nn.utils.rnn.pack_padded_sequence(
-                x_torch, lengths, batch_first=True, enforce_sorted=False
-            )
+            given = torch.nn.utils.rnn.pack_padded_sequence(x_torch, lengths, batch_first=True, enforce_sorted=False)
         y_torch, final = layer(given, tuple(initial) if cell == "lstm" else initial[0])
         if lengths is not None:
             y_torch, _ = torch.nn.utils.rnn.pad_packed_sequence(y_torch, batch_first=True)

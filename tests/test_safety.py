@@ -142,9 +142,7 @@ def test_sizes_of_zero(cell, isa, dtype, shape, rng):
 
 def test_no_hidden_units_are_refused(cell, rng):
     with raises(ValueError, "w_hh", "at least one"):
-        cell.forward(
-            rc.functional, {"x": np.zeros((1, 1, 1)), "w_ih": np.zeros((0, 1)), "w_hh": np.zeros((0, 0))}
-        )
+        cell.forward(rc.functional, {"x": np.zeros((1, 1, 1)), "w_ih": np.zeros((0, 1)), "w_hh": np.zeros((0, 0))})
 
 
 def test_sizes_beyond_memory_are_errors(cell, arguments):
@@ -183,9 +181,7 @@ def test_infinite_inputs_saturate(isa, dtype):
 
 def test_denormals_are_flushed_inside_and_only_inside(isa):
     tiny = np.finfo(np.float32).smallest_subnormal
-    y = rc.functional.rnn(
-        np.full((1, 1, 1), tiny), np.ones((1, 1), np.float32), np.ones((1, 1)), nonlinearity="relu"
-    ).y
+    y = rc.functional.rnn(np.full((1, 1, 1), tiny), np.ones((1, 1), np.float32), np.ones((1, 1)), nonlinearity="relu").y
     assert y.item() == 0.0
     assert np.float32(tiny) * np.float32(1) == tiny  # here they live
 

@@ -34,7 +34,7 @@ def forward(problem: Problem, threads: int) -> Task:
 
 
 def _model(problem: Problem) -> onnx.ModelProto:
-    T, N, I, H = problem.shape  # noqa: E741
+    T, N, I, H = problem.shape
     w_ih, w_hh, b_ih, b_hh = (_reorder(problem.cell, array) for array in problem.weights)
     weights = {"W": w_ih[None], "R": w_hh[None], "B": np.concatenate([b_ih, b_hh])[None]}
     outputs = ["Y", "Y_h", "Y_c"] if problem.cell == "lstm" else ["Y", "Y_h"]

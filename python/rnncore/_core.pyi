@@ -54,10 +54,10 @@ def record(
     """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change."""
 
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
-    """The core's sigmoid of a vector, on the instruction set in use."""
+    """Return the core's sigmoid of a vector, on the instruction set in use."""
 
 def tanh(x: NDArray[Any], /) -> NDArray[Any]:
-    """The core's tanh of a vector, on the instruction set in use."""
+    """Return the core's tanh of a vector, on the instruction set in use."""
 
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...

@@ -154,21 +154,21 @@ class _Arguments:
         )
 
     def series(self, name: str, value: ArrayLike | None) -> Array | None:
-        """x, y or a gradient of one of them, for the core."""
+        """Prepare x, y or a gradient of one of them for the core."""
         if value is None:
             return None
         array = _array(name, value, self.dtype)
         return array if self.batch_axis is None else self._batched(name, array, 2, self.batch_axis)
 
     def state(self, name: str, value: ArrayLike | None) -> Array | None:
-        """A state or a gradient of one, for the core."""
+        """Prepare a state or a gradient of one for the core."""
         if value is None:
             return None
         array = _array(name, value, self.dtype)
         return array if self.batch_axis is None else self._batched(name, array, 1, 0)
 
     def lengths(self, value: ArrayLike) -> Array:
-        """Valid steps, for the core."""
+        """Prepare the numbers of valid steps for the core."""
         array = np.asarray(value)
         if array.dtype.kind not in "iu" and array.size:
             raise TypeError(f"lengths: expected integers, got {array.dtype}")
@@ -178,13 +178,11 @@ class _Arguments:
     @staticmethod
     def _batched(name: str, array: Array, ndim: int, axis: int) -> Array:
         if array.ndim != ndim:
-            raise ValueError(
-                f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}"
-            )
+            raise ValueError(f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}")
         return np.expand_dims(array, axis)
 
     def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Array, ...]:
-        """The core's results in the caller's shapes: a series first, states last."""
+        """Return the core's results in the caller's shapes: a series comes first, states last."""
         if self.batch_axis is None:
             return (series, *rest)
         first_state = len(rest) - states
@@ -203,9 +201,7 @@ def _record(cell: Cell, *arguments: Any) -> tuple[tuple[Array, ...], Callable[..
     states = len(outputs) - 1
 
     def pull_back(dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None) -> tuple[Array, ...]:
-        gradients = recording.backward(
-            call.series("dy", dy), call.state("dh_n", dh_n), call.state("dc_n", dc_n)
-        )
+        gradients = recording.backward(call.series("dy", dy), call.state("dh_n", dh_n), call.state("dc_n", dc_n))
         return call.unbatched(*gradients, states=states)
 
     return call.unbatched(*outputs, states=states), pull_back
@@ -251,8 +247,9 @@ def rnn(
     nonlinearity : {"tanh", "relu"}
         act.
     lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
-        there and `h_n` is the state after the last valid step, or `h_0` where there is none.
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+        are not computed: y is zero there, and
+        `h_n` is the state after the last valid step, or `h_0` where there is none.
     reverse : bool
         Read each sequence from its own last valid step to its first. y stays aligned with x.
     batch_first : bool
@@ -357,8 +354,9 @@ def lstm(
     h_0, c_0 : array_like, (N, H), optional
         Initial hidden and cell state, (H,) if unbatched. Default: zeros.
     lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
-        there and the final states are those after the last valid step, or the initial ones where there is none.
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+        are not computed: y is zero there, and
+        the final states are those after the last valid step, or the initial ones where there is none.
     reverse : bool
         Read each sequence from its own last valid step to its first. y stays aligned with x.
     batch_first : bool
@@ -388,9 +386,7 @@ def lstm(
     >>> bool((y[1, 1] == h_n[1]).all()), y[1, 2:].any()
     (True, np.False_)
     """
-    return LSTMOutput(
-        *_forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
-    )
+    return LSTMOutput(*_forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first))
 
 
 def lstm_vjp(
@@ -431,13 +427,9 @@ def lstm_vjp(
     >>> gradients.w_hh.shape, gradients.c_0.shape
     ((16, 4), (2, 4))
     """
-    outputs, pull_back = _record(
-        Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
-    )
+    outputs, pull_back = _record(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
 
-    def vjp(
-        dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None
-    ) -> LSTMGradients:
+    def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None) -> LSTMGradients:
         return LSTMGradients(*pull_back(dy, dh_n, dc_n))
 
     return LSTMOutput(*outputs), vjp
@@ -473,8 +465,9 @@ def gru(
     h_0 : array_like, (N, H), optional
         Initial state, (H,) if unbatched. Default: zeros.
     lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps are not computed: y is zero
-        there and `h_n` is the state after the last valid step, or `h_0` where there is none.
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+        are not computed: y is zero there, and
+        `h_n` is the state after the last valid step, or `h_0` where there is none.
     reverse : bool
         Read each sequence from its own last valid step to its first. y stays aligned with x.
     batch_first : bool
@@ -539,9 +532,7 @@ def gru_vjp(
     >>> vjp(dh_n=np.ones_like(h_n)).x.shape
     (2, 5, 3)
     """
-    outputs, pull_back = _record(
-        Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    )
+    outputs, pull_back = _record(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
         return GRUGradients(*pull_back(dy, dh_n, None))

@@ -230,9 +230,7 @@ class _Recurrent:
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
 
-    def __call__(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
-    ) -> tuple[Array, State]:
+    def __call__(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
 
         Parameters
@@ -344,9 +342,7 @@ class _Recurrent:
         if self.dropout == 0.0:
             return None
         kept = self.rng.random(shape, dtype=np.float32) >= self.dropout
-        return kept.astype(self.dtype) * self.dtype.type(
-            1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
-        )
+        return kept.astype(self.dtype) * self.dtype.type(1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0)
 
     def _add_gradients(self, suffix: str, gradients: tuple[Array, ...]) -> None:
         for name, gradient in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), gradients, strict=True):

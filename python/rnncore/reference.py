@@ -442,9 +442,7 @@ def lstm_vjp(
     cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
     y, (h_n, c_n), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
 
-    def vjp(
-        dy: OptionalArray = None, dh_n: OptionalArray = None, dc_n: OptionalArray = None
-    ) -> LSTMGradients:
+    def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None, dc_n: OptionalArray = None) -> LSTMGradients:
         return LSTMGradients(*pullback(dy, dh_n=dh_n, dc_n=dc_n))
 
     return LSTMOutput(y, h_n, c_n), vjp

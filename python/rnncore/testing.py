@@ -36,9 +36,7 @@ class Layer(Protocol):
     def flat_gradients(self) -> Array:
         """The gradients of all parameters, summed over the pullbacks called so far."""
 
-    def __call__(
-        self, x: Array, state: State = None, lengths: ArrayLike | None = None
-    ) -> tuple[Array, State]:
+    def __call__(self, x: Array, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Return ``(y, state)``."""
 
     def vjp(
@@ -127,9 +125,7 @@ def check_gradients(
     scale = np.sqrt(sum(_dot(u_i, u_i) for u_i in u)) or 1.0  # or: every output is empty
     u = [(u_i / scale).astype(y.dtype) for u_i, y in zip(u, outputs, strict=True)]
     gradients = [None if g is None else np.asarray(g) for g in _as_tuple(vjp(*u))]
-    _require(
-        len(gradients) == len(point), f"expected {len(point)} gradients from the vjp, got {len(gradients)}"
-    )
+    _require(len(gradients) == len(point), f"expected {len(point)} gradients from the vjp, got {len(gradients)}")
 
     start: dict[int, Array] = {}  # the arguments to vary, by their index
     slope: dict[int, Array] = {}  # their gradients
@@ -291,9 +287,7 @@ class _Case(NamedTuple):
     def steps(self, start: int, stop: int, state: State) -> "_Case":
         """Return the steps from `start` to `stop`, beginning in `state`."""
         lengths = None if self.lengths is None else np.clip(self.lengths - start, 0, stop - start)
-        return self._replace(
-            x=self.x.take(range(start, stop), axis=self.time_axis), state=state, lengths=lengths
-        )
+        return self._replace(x=self.x.take(range(start, stop), axis=self.time_axis), state=state, lengths=lengths)
 
 
 def _in_form_of(state: State, arrays: Sequence[Array]) -> State:

@@ -29,12 +29,14 @@ constexpr int max_rows(int vectors) {
 }
 inline constexpr int kMaxRows = 12;
 
-// With few rows one panel has too few independent accumulators to hide the latency of fma (4 cycles, 2 a cycle), so
-// several panels run side by side. Narrow panels are only ever the last one.
-inline constexpr int kMaxSideBySide = 3;
+// With few rows one panel has too few independent accumulators to hide the latency of fma (4 cycles, 2 a cycle) and
+// that of the epilogue, so several panels run side by side. Narrow panels are only ever the last one.
+inline constexpr int kWantedAccumulators = kVectorRegisters / 2;
 constexpr int side_by_side(int rows, int vectors) {
-    return vectors < 3 || rows * vectors >= 8 ? 1 : (8 + rows * vectors - 1) / (rows * vectors);
+    const int panels = kWantedAccumulators / (rows * vectors);
+    return vectors < 3 || panels < 1 ? 1 : panels;
 }
+inline constexpr int kMaxSideBySide = kWantedAccumulators / 3;
 
 // out[r][p][v] = init[r][p][v] + sum over k of a[r][k] * b[p][k][v] for R rows, P panels of V vectors. A is read as
 // rows (a[r] points at row r) or, if Packed, as [k][R] from a[0].
@@ -83,12 +85,18 @@ private:
     template <int V, int R>
     constexpr void fill() {
         at[V][R][1] = tile<T, R, 1, V, Packed>;
-        if constexpr (!Packed && side_by_side(R, V) >= 2) at[V][R][2] = tile<T, R, 2, V, Packed>;
-        if constexpr (!Packed && side_by_side(R, V) >= 3) at[V][R][3] = tile<T, R, 3, V, Packed>;
+        if constexpr (!Packed) fill_side<V, R, side_by_side(R, V)>();
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {
             fill<V - 1, max_rows(V - 1)>();
+        }
+    }
+    template <int V, int R, int P>
+    constexpr void fill_side() {
+        if constexpr (P > 1) {
+            at[V][R][P] = tile<T, R, P, V, Packed>;
+            fill_side<V, R, P - 1>();
         }
     }
 };
@@ -102,6 +110,7 @@ struct EvenSplit {
     EvenSplit(int64_t whole, int64_t limit)
         : parts(ceil_div(whole, limit)), size(parts ? whole / parts : 0), larger(parts ? whole % parts : 0) {}
     int64_t begin(int64_t part) const { return part * size + least(part, larger); }
+    int64_t largest() const { return size + (larger != 0); }
 };
 
 // --- rows times panels --------------------------------------------------------------------------------------------
@@ -142,24 +151,34 @@ struct Scratch {
     }
 };
 
+// In which order panels are visited. A time loop alternates, so that a step begins with the panels that the one before
+// left in cache. (Prefetching the panel in software did not help: at one row the loop runs at the bandwidth of L2.)
+enum class Order { ascending, descending };
+
 // Rows times every panel. sink.row(i, panel, side) says where row i of `side` panels from `panel` on goes (contiguous),
 // sink.finish(begin, end, panel, side) is called when rows [begin, end) of those panels are complete. init is one row
 // in panel order, or null for zero.
 template <class T, class ARow, class Sink>
-void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* init, ARow a_row, Sink sink) {
+void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* init, ARow a_row, Sink sink,
+              Order order = Order::ascending) {
     constexpr int L = kLanes<T>;
     if (rows == 0) return;
-    const int64_t panel_count = panels.count();
-    for (int64_t panel = 0; panel < panel_count;) {
+    const int64_t full_vectors = panels.gates * panels.panel_blocks;
+    const int64_t full_panels = panels.blocks / panels.panel_blocks;  // and perhaps a narrow one behind them
+    const int64_t most_rows = EvenSplit(rows, max_rows(static_cast<int>(full_vectors))).largest();
+    const int64_t most_side = side_by_side(static_cast<int>(most_rows), static_cast<int>(full_vectors));
+    const int64_t full_groups = ceil_div(full_panels, most_side);
+    const int64_t groups = full_groups + (full_panels < panels.count());
+
+    for (int64_t g = 0; g < groups; ++g) {
+        const int64_t group = order == Order::ascending ? g : groups - 1 - g;
+        const int64_t panel = least(group * most_side, full_panels);
+        const int64_t side = group < full_groups ? least(most_side, full_panels - panel) : 1;
         const int V = panels.vectors(panel);
-        const int64_t full_stride = K * panels.gates * panels.panel_blocks * L;
-        const T* b = packed + panel * full_stride;
-        const T* panel_init = init ? init + panel * panels.gates * panels.panel_blocks * L : nullptr;
+        const T* b = packed + panel * K * full_vectors * L;
+        const T* panel_init = init ? init + panel * full_vectors * L : kZeros<T>;
 
         const EvenSplit split(rows, max_rows(V));
-        int64_t side = least(side_by_side(static_cast<int>(split.size + (split.larger != 0)), V), panel_count - panel);
-        while (side > 1 && panels.vectors(panel + side - 1) != V) --side;
-
         const int64_t block_tiles = K > kBlockK ? kTilesPerRowBlock : 1;
         for (int64_t part = 0; part < split.parts; part += block_tiles) {
             const int64_t part_end = least(part + block_tiles, split.parts);
@@ -172,14 +191,13 @@ void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* 
                     for (int64_t r = 0; r < R; ++r) {
                         a[r] = a_row(begin + r) + k;
                         out[r] = sink.row(begin + r, panel, side);
-                        from[r] = k ? out[r] : panel_init ? panel_init : kZeros<T>;
+                        from[r] = k ? out[r] : panel_init;
                     }
-                    tiles<T, false>.at[V][R][side](least(kBlockK, K - k), a, b + k * V * L, full_stride, from, out);
+                    tiles<T, false>.at[V][R][side](least(kBlockK, K - k), a, b + k * V * L, K * V * L, from, out);
                 }
             }
             sink.finish(split.begin(part), split.begin(part_end), panel, side);
         }
-        panel += side;
     }
 }
 

@@ -15,6 +15,10 @@ inline int64_t alive(const Batch& batch, int64_t t, int64_t begin, int64_t end) 
     return n > 0 ? n : 0;
 }
 
+inline Order alternating(int64_t t) {
+    return t % 2 ? Order::descending : Order::ascending;
+}
+
 template <class Cell, class T>
 Panels gate_panels(int64_t H) {
     return {Cell::gates, kMaxVectors / Cell::gates, ceil_div(H, kLanes<T>)};
@@ -116,7 +120,7 @@ void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre,
             // u = h_{t-1} U' + b_hh, then the cell
             const T* h = step.prev[0];
             multiply(
-                n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step);
+                n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step, alternating(t));
 
             // rows whose sequence ends here
             for (int64_t i = alive(batch, t + 1, row_begin, row_end); i < n; ++i) {
@@ -245,7 +249,7 @@ void backward(const Backward<T>& task, int64_t t_begin, int64_t t_end, int64_t r
         const T* du_next = t + 1 < t_end ? gates_at(task.du_gates, t + 1) : task.du_next + row_begin * GH;
         multiply(
             continuing, GH, panels, task.u, static_cast<const T*>(nullptr), [=](int64_t i) { return du_next + i * GH; },
-            step);
+            step, alternating(t));
         finish_ending_rows(task, row_begin, continuing, n, step);
     }
     const int64_t n = alive(batch, t_begin, row_begin, row_end);

@@ -1,0 +1,446 @@
+// Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, several threads inside a call, several
+// callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
+//
+// It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
+// and that bits depend neither on the number of threads nor on whether a forward pass is recorded. A caller's arrays
+// are of exactly their size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page
+// that may not be touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "engine.hpp"
+#include "threads.hpp"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define DRIVE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define DRIVE_SANITIZED 1
+#endif
+#endif
+
+// ThreadSanitizer ends a forked child that starts threads unless told otherwise; the core's child does just that.
+extern "C" const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
+
+namespace {
+
+using namespace rnncore;
+
+std::atomic<int> failures{0};
+
+void fail(const std::string& what) {
+    if (++failures <= 20) std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+}
+
+// --- a call's arrays ----------------------------------------------------------------------------------------------
+
+#if defined(DRIVE_SANITIZED)
+
+void* allocate(size_t bytes) {
+    return ::operator new(bytes);
+}
+void release(void* data, size_t) {
+    ::operator delete(data);
+}
+
+#else
+
+// Whole pages and one more, which is closed; the block ends where that begins.
+struct Guarded {
+    size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    size_t open;
+
+    explicit Guarded(size_t bytes) : open((bytes + page - 1) / page * page) {}
+};
+
+void* allocate(size_t bytes) {
+    const Guarded block(bytes);
+    void* pages = mmap(nullptr, block.open + block.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) throw std::bad_alloc();
+    char* end = static_cast<char*>(pages) + block.open;
+    mprotect(end, block.page, PROT_NONE);
+    return end - bytes;
+}
+
+void release(void* data, size_t bytes) {
+    const Guarded block(bytes);
+    munmap(static_cast<char*>(data) + bytes - block.open, block.open + block.page);
+}
+
+#endif
+
+template <class T>
+class Values {
+public:
+    Values() = default;
+    explicit Values(int64_t n) : size_(n), data_(static_cast<T*>(allocate(bytes()))) {}
+    Values(Values&& other) noexcept
+        : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
+    Values& operator=(Values&& other) noexcept {
+        std::swap(size_, other.size_);
+        std::swap(data_, other.data_);
+        return *this;
+    }
+    ~Values() {
+        if (data_) release(data_, bytes());
+    }
+    operator T*() const { return data_; }
+    int64_t size() const { return size_; }
+    size_t bytes() const { return static_cast<size_t>(size_) * sizeof(T); }
+
+private:
+    int64_t size_ = 0;
+    T* data_ = nullptr;
+};
+
+// An output before the call: whatever stays unwritten is not finite.
+template <class T>
+Values<T> unwritten(int64_t n) {
+    Values<T> values(n);
+    std::fill_n(static_cast<T*>(values), n, std::numeric_limits<T>::quiet_NaN());
+    return values;
+}
+
+template <class T>
+Values<T> uniform(std::mt19937_64& random, int64_t n, double bound) {
+    Values<T> values(n);
+    std::uniform_real_distribution<double> number(-bound, bound);
+    for (int64_t i = 0; i < n; ++i) values[i] = static_cast<T>(number(random));
+    return values;
+}
+
+struct Shape {
+    int64_t T, N, I, H;
+};
+
+enum class Lengths { full, ragged, zero };
+
+struct Case {
+    Cell cell;
+    Shape shape;
+    Lengths lengths;
+    bool batch_first, reverse;
+    bool optional;  // biases, initial states and all cotangents are given
+
+    std::string name() const {
+        static const char* const cells[kCells] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
+        static const char* const kinds[] = {"full", "ragged", "zero"};
+        char text[160];
+        std::snprintf(text, sizeof text, "%s T=%d N=%d I=%d H=%d %s%s%s%s", cells[static_cast<int>(cell)],
+                      static_cast<int>(shape.T), static_cast<int>(shape.N), static_cast<int>(shape.I),
+                      static_cast<int>(shape.H), kinds[static_cast<int>(lengths)], batch_first ? "" : " time-major",
+                      reverse ? " reverse" : "", optional ? "" : " nothing optional");
+        return text;
+    }
+};
+
+// What a call reads.
+template <class T>
+struct Inputs {
+    Case call;
+    int states;
+    Values<T> x, w_ih, w_hh, b_ih, b_hh, first[kMaxStates], dy, dlast[kMaxStates];
+    Values<int64_t> lengths;
+    Layer<T> layer{};
+    Layout layout{};
+    Output<const T> cotangents{};
+
+    explicit Inputs(const Case& c) : call(c), states(states_of(c.cell)) {
+        std::mt19937_64 random(42);
+        const auto [steps, N, I, H] = c.shape;
+        const int64_t GH = gates_of(c.cell) * H;
+        const double bound = 1 / std::sqrt(static_cast<double>(H));
+        x = uniform<T>(random, N * steps * I, 1);
+        w_ih = uniform<T>(random, GH * I, bound);
+        w_hh = uniform<T>(random, GH * H, bound);
+        layer = {c.cell, I, H, x, w_ih, w_hh, nullptr, nullptr, {}};
+        if (c.optional) {
+            b_ih = uniform<T>(random, GH, bound);
+            b_hh = uniform<T>(random, GH, bound);
+            layer.b_ih = b_ih;
+            layer.b_hh = b_hh;
+            for (int s = 0; s < states; ++s) {
+                layer.first[s] = first[s] = uniform<T>(random, N * H, 1);
+                cotangents.last[s] = dlast[s] = uniform<T>(random, N * H, 1);
+            }
+        }
+        dy = uniform<T>(random, N * steps * H, 1);
+        cotangents.y = dy;
+        layout = {N, steps, c.batch_first, c.reverse, nullptr};
+        if (c.lengths != Lengths::full) {
+            lengths = Values<int64_t>(N);
+            const int64_t most = c.lengths == Lengths::zero ? 0 : steps;
+            for (int64_t n = 0; n < N; ++n) {
+                lengths[n] = n % 5 == 3 ? 0 : std::uniform_int_distribution<int64_t>(0, most)(random);
+            }
+            layout.lengths = lengths;
+        }
+    }
+};
+
+// What a call writes.
+template <class T>
+struct Outputs {
+    std::vector<std::pair<const char*, Values<T>>> arrays;
+
+    T* add(const char* name, int64_t size) {
+        arrays.emplace_back(name, unwritten<T>(size));
+        return arrays.back().second;
+    }
+};
+
+template <class T>
+void check_finite(const Outputs<T>& outputs, const std::string& what) {
+    for (const auto& [name, values] : outputs.arrays) {
+        for (int64_t i = 0; i < values.size(); ++i) {
+            if (std::isfinite(values[i])) continue;
+            fail(what + ": " + name + "[" + std::to_string(i) + "] is unwritten or not finite");
+            break;
+        }
+    }
+}
+
+template <class T>
+void check_same(const Outputs<T>& got, const Outputs<T>& expected, const std::string& what) {
+    for (size_t a = 0; a < expected.arrays.size(); ++a) {
+        const auto& [name, values] = expected.arrays[a];
+        if (std::memcmp(got.arrays[a].second, values, values.bytes()) != 0)
+            fail(what + ": bits of " + name + " differ");
+    }
+}
+
+template <class T>
+Output<T> new_output(const Inputs<T>& in, Outputs<T>& outputs) {
+    const auto [steps, N, I, H] = in.call.shape;
+    Output<T> output{outputs.add("y", N * steps * H), {}};
+    for (int s = 0; s < in.states; ++s) output.last[s] = outputs.add(s ? "c_n" : "h_n", N * H);
+    return output;
+}
+
+template <class T>
+Outputs<T> infer(const Inputs<T>& in) {
+    Outputs<T> outputs;
+    forward(in.layer, in.layout, new_output(in, outputs));
+    return outputs;
+}
+
+template <class T>
+Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
+    const auto [steps, N, I, H] = in.call.shape;
+    const int64_t GH = gates_of(in.call.cell) * H;
+    Outputs<T> outputs;
+    Gradients<T> gradients{};
+    gradients.x = outputs.add("dx", N * steps * I);
+    gradients.w_ih = outputs.add("dw_ih", GH * I);
+    gradients.w_hh = outputs.add("dw_hh", GH * H);
+    gradients.b_ih = outputs.add("db_ih", GH);
+    gradients.b_hh = outputs.add("db_hh", GH);
+    for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add(s ? "dc_0" : "dh_0", N * H);
+    backward(in.layer, in.layout, tape, in.cotangents, gradients);
+    return outputs;
+}
+
+template <class T>
+struct Results {
+    Outputs<T> inferred, recorded, gradients;
+};
+
+template <class T>
+Results<T> run(const Inputs<T>& in) {
+    Results<T> results;
+    results.inferred = infer(in);
+    const Tape<T> tape = forward_for_training(in.layer, in.layout, new_output(in, results.recorded));
+    results.gradients = pull_back(in, tape);
+    return results;
+}
+
+template <class T>
+void check_same(const Results<T>& got, const Results<T>& expected, const std::string& what) {
+    check_same(got.inferred, expected.inferred, what + ", inference");
+    check_same(got.recorded, expected.recorded, what + ", recorded");
+    check_same(got.gradients, expected.gradients, what + ", backward");
+}
+
+// --- what is tried ------------------------------------------------------------------------------------------------
+
+// The engine takes a thread more for each 2 million multiply-adds: these are enough for seven, in LSTM and GRU.
+constexpr Shape kManySequences = {40, 37, 33, 70}, kOneSequence = {700, 1, 9, 70};
+
+std::vector<Case> cases() {
+    std::vector<Case> all;
+    const auto add = [&](Shape shape, Lengths lengths) {
+        for (int cell = 0; cell < kCells; ++cell) {
+            const size_t turn = all.size() / kCells;  // so that the options take turns over the shapes
+            all.push_back({static_cast<Cell>(cell), shape, lengths, turn % 2 == 0, turn % 3 == 1, turn % 4 != 3});
+        }
+    };
+    constexpr int64_t kInputs[] = {1, 3, 16, 19};
+    int64_t turn = 0;
+    for (const int64_t H : {1, 7, 16, 17, 33, 70}) {
+        for (const int64_t N : {1, 2, 13}) {
+            const int64_t I = kInputs[turn++ % 4];
+            add({9, N, I, H}, Lengths::full);
+            add({9, N, I, H}, Lengths::ragged);
+        }
+    }
+    for (const Shape shape : {Shape{5, 0, 3, 17}, {0, 4, 3, 17}, {0, 0, 3, 17}, {5, 4, 0, 17}, {1, 1, 1, 1}}) {
+        add(shape, Lengths::full);
+        add(shape, Lengths::ragged);
+    }
+    add({5, 6, 3, 17}, Lengths::zero);
+    for (const Lengths lengths : {Lengths::full, Lengths::ragged}) {
+        add(kManySequences, lengths);
+        add(kOneSequence, lengths);
+        add({2, 3, 1100, 20}, lengths);  // the kernels cut sums over k at 1024
+        add({2, 3, 5, 270}, lengths);    // and so is the sum over gates in backward
+        add({1, 600, 4, 9}, lengths);    // one step of more rows than a chunk of backward has
+        add({300, 7, 4, 9}, lengths);    // several chunks
+    }
+    return all;
+}
+
+template <class T>
+void try_threads(const Case& c, const std::string& isa) {
+    const Inputs<T> in(c);
+    const std::string what = isa + (sizeof(T) == 4 ? " float32 " : " float64 ") + c.name();
+    set_num_threads(1);
+    const Results<T> expected = run(in);
+    check_finite(expected.inferred, what);
+    check_finite(expected.gradients, what);
+    check_same(expected.recorded, expected.inferred, what + ", recorded against inferred");
+    for (const int threads : {2, 7}) {
+        set_num_threads(threads);
+        check_same(run(in), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_maps(const std::string& isa, const Kernels<T>& kernels) {
+    for (int64_t n = 0; n <= 70; ++n) {
+        std::mt19937_64 random(42);
+        const Values<T> x = uniform<T>(random, n, 100);
+        Outputs<T> outputs;
+        kernels.sigmoid(x, outputs.add("sigmoid", n), n);
+        kernels.tanh(x, outputs.add("tanh", n), n);
+        check_finite(outputs, isa + " maps of " + std::to_string(n));
+    }
+}
+
+// Calls that are large enough for threads, and what they give on one.
+template <class T>
+struct Expected {
+    std::vector<Inputs<T>> inputs;
+    std::vector<Results<T>> results;
+
+    Expected() {
+        set_num_threads(1);
+        for (const Shape shape : {kManySequences, kOneSequence}) {
+            for (const Cell cell : {Cell::lstm, Cell::gru}) {
+                inputs.emplace_back(Case{cell, shape, Lengths::ragged, true, false, true});
+                results.push_back(run(inputs.back()));
+            }
+        }
+    }
+    void check(const std::string& what) const {
+        for (size_t i = 0; i < inputs.size(); ++i) {
+            check_same(run(inputs[i]), results[i], what + ", " + inputs[i].call.name());
+        }
+    }
+};
+
+template <class F>
+void at_once(int callers, const F& f) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < callers; ++i) threads.emplace_back(f, i);
+    for (std::thread& thread : threads) thread.join();
+}
+
+template <class T>
+void try_callers_at_once(const Expected<T>& expected) {
+    at_once(4, [&](int caller) {
+        for (int i = 0; i < 2; ++i) {
+            set_num_threads(1 + (caller + 3 * i) % 7);  // another caller's number may be in force: bits are the same
+            expected.check("callers at once");
+        }
+    });
+    // one tape, read by many
+    const Inputs<T>& in = expected.inputs[0];
+    Outputs<T> outputs;
+    const Tape<T> tape = forward_for_training(in.layer, in.layout, new_output(in, outputs));
+    at_once(4, [&](int) { check_same(pull_back(in, tape), expected.results[0].gradients, "one tape, many callers"); });
+}
+
+void try_fork(const Expected<float>& expected, const std::string& what) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(120);  // a child that waits for a lock of its parent's is ended by this
+        const int before = failures;
+        expected.check(what + ", child");
+        _exit(failures == before ? 0 : 1);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        fail(what + ": child ended with status " + std::to_string(status));
+    }
+    expected.check(what + ", parent");
+}
+
+void try_forks(const Expected<float>& expected) {
+    set_num_threads(7);
+    expected.check("before fork");
+    try_fork(expected, "fork between calls");
+#if !defined(DRIVE_SANITIZED)  // whose own locks do not all survive a fork while other threads hold them
+    std::atomic<bool> stop{false};
+    std::thread busy([&] {
+        while (!stop) expected.check("call during fork");
+    });
+    for (int i = 0; i < 5; ++i) try_fork(expected, "fork during a call");
+    stop = true;
+    busy.join();
+#endif
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<Case> all = cases();
+    for (const std::string& isa : available_isas()) {
+        use_isa(isa);
+        try_maps(isa, kernels().f32);
+        try_maps(isa, kernels().f64);
+        for (const Case& c : all) {
+            try_threads<float>(c, isa);
+            try_threads<double>(c, isa);
+        }
+        std::printf("%s: %d calls on 1, 2 and 7 threads\n", isa.c_str(), static_cast<int>(2 * all.size()));
+        std::fflush(stdout);
+    }
+    use_isa(available_isas()[0]);
+    const Expected<float> expected;
+    try_callers_at_once(expected);
+    try_callers_at_once(Expected<double>());
+    std::puts("several callers at once");
+    std::fflush(stdout);
+    try_forks(expected);
+    std::puts("fork");
+    std::printf("%d failures\n", failures.load());
+    return failures == 0 ? 0 : 1;
+}
