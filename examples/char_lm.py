@@ -1,8 +1,8 @@
 """Train a character language model in NumPy, with rnncore for its LSTM, and let it write.
 
 The text is CPython's language reference, half a million characters, the last tenth held out; 32 streams of it
-are read side by side, 64 characters at a time, with the LSTM's state kept. Prints loss and speed while
-training, loss on the held-out text and a continuation of it. Embedding, softmax and Adam are plain NumPy.
+are read side by side, 64 characters at a time, each piece from the state the LSTM had after the last. Prints loss
+and speed, the loss on the held-out text and a continuation of it. Embedding, softmax and Adam are plain NumPy.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def main() -> None:
         losses.append(loss)
         bits, speed = np.mean(losses[-100:]), STREAMS * STEPS * (k + 1) / (time.perf_counter() - clock)
         if (k + 1) % 100 == 0:
-            print(f"{k + 1}/{updates}: {bits:.2f} bits per character, {speed:,.0f} characters/s")
+            print(f"{k + 1}/{updates}: {bits:.2f} bits per character, {speed:,.0f} characters/s", flush=True)
     logits, state = model.predict(held_out[None])
     loss, _ = cross_entropy(logits[:-1], held_out[1:])
     print(f"held out: {loss:.2f} bits per character, {speed:,.0f} characters/s", flush=True)

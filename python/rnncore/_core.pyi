@@ -1,17 +1,25 @@
 """The compiled core. Strict: it converts nothing and refuses by name what does not fit."""
 
-import enum
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-class Cell(enum.Enum):
+class Cell:
     """Which cell the time loop runs; the gate orders are torch's."""
 
-    rnn_tanh = ...
-    rnn_relu = ...
-    lstm = ...
-    gru = ...
+    rnn_tanh: ClassVar[Cell]
+    rnn_relu: ClassVar[Cell]
+    lstm: ClassVar[Cell]
+    gru: ClassVar[Cell]
+    __members__: ClassVar[dict[str, Cell]]
+
+    def __init__(self, value: int) -> None: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
 
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""

@@ -17,6 +17,12 @@ def get_num_threads() -> int:
     """Return the number of threads that a call may use.
 
     Initially ``RNNCORE_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the CPUs this process may run on.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.get_num_threads() >= 1
+    True
     """
     return _core.num_threads()
 
@@ -93,7 +99,14 @@ def use_isa(name: str) -> None:
 
 
 def show_config() -> None:
-    """Print the version, instruction sets, threads and compiler: what a report of a problem should contain."""
+    """Print the version, instruction sets, threads and compiler: what a report of a problem should contain.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.show_config()  # doctest: +ELLIPSIS
+    rnncore ...
+    """
     from rnncore import __version__
 
     isas = ", ".join(f"{isa} (in use)" if isa == _core.active_isa() else isa for isa in available_isas())

@@ -108,7 +108,7 @@ def _array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     array = np.asarray(value)
     if array.dtype != dtype and array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
-    return np.require(array, dtype, "CA") if not _fits(array, dtype) else array
+    return np.require(array, dtype, ["C", "A"]) if not _fits(array, dtype) else array
 
 
 def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
@@ -119,6 +119,7 @@ class _Arguments:
     """The arguments of one call in the form the core takes, and the way back to the caller's shapes."""
 
     __slots__ = ("batch_axis", "dtype", "positional")
+    positional: tuple[Any, ...]  # what _core.forward and _core.record take
 
     def __init__(
         self,

@@ -342,7 +342,10 @@ class _Recurrent:
         if self.dropout == 0.0:
             return None
         kept = self.rng.random(shape, dtype=np.float32) >= self.dropout
-        return kept.astype(self.dtype) * self.dtype.type(1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0)
+        mask = kept.astype(self.dtype)
+        if self.dropout < 1.0:
+            mask /= 1.0 - self.dropout
+        return mask
 
     def _add_gradients(self, suffix: str, gradients: tuple[Array, ...]) -> None:
         for name, gradient in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), gradients, strict=True):
@@ -388,7 +391,7 @@ class RNN(_Recurrent):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
-        functional._rnn_cell(nonlinearity)  # refuses an unknown one
+        self._cell = functional._rnn_cell(nonlinearity)
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size,
@@ -405,10 +408,6 @@ class RNN(_Recurrent):
     def _options(self) -> dict[str, Any]:
         options = super()._options()
         return options if self.nonlinearity == "tanh" else {**options, "nonlinearity": self.nonlinearity}
-
-    @property
-    def _cell(self) -> Cell:
-        return functional._rnn_cell(self.nonlinearity)
 
 
 class LSTM(_Recurrent):

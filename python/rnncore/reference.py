@@ -8,13 +8,13 @@ nothing here is fast, and nothing here uses the compiled core.
 Letters: T steps, N batch rows, I inputs, H hidden units, G gates. `dv` is the gradient of `v`.
 """
 
-# ruff: noqa: D102 (the methods of all cells are documented once, in the protocol Cell)
-
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["gru", "gru_vjp", "lstm", "lstm_vjp", "rnn", "rnn_vjp"]
 
 Array = NDArray[np.float64]
 OptionalArray = ArrayLike | None  # None stands for zeros

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["check_gradients", "check_layer"]
+
 Array = NDArray[Any]
 State = Any  # None, one array (D*L, N, H), or a tuple of them
 
@@ -240,6 +242,12 @@ def check_layer(
     ------
     AssertionError
         If a promise is broken, saying which.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> x = np.random.default_rng(0).standard_normal((2, 5, 3))
+    >>> check_layer(rc.GRU(3, 4, num_layers=2, dtype="float64", rng=0), x, lengths=[5, 3])
     """
     rng = np.random.default_rng(0 if rng is None else rng)
     lengths = None if lengths is None else np.asarray(lengths)

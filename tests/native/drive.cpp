@@ -420,7 +420,9 @@ void try_forks(const Expected<float>& expected) {
 
 }  // namespace
 
-int main() {
+// `drive no-fork` leaves fork out: emulators cannot start a thread in the child of a process that has threads.
+int main(int argc, char** argv) {
+    const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
     const std::vector<Case> all = cases();
     for (const std::string& isa : available_isas()) {
         use_isa(isa);
@@ -439,8 +441,10 @@ int main() {
     try_callers_at_once(Expected<double>());
     std::puts("several callers at once");
     std::fflush(stdout);
-    try_forks(expected);
-    std::puts("fork");
+    if (forks) {
+        try_forks(expected);
+        std::puts("fork");
+    }
     std::printf("%d failures\n", failures.load());
     return failures == 0 ? 0 : 1;
 }
