@@ -230,6 +230,27 @@ class _Recurrent:
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
 
+    def _sweep(
+        self,
+        first: Array,
+        state: State,
+        lengths: ArrayLike | None,
+        run: Callable[..., tuple[Array, ...]],
+        between: Callable[[int, Array], Array],
+    ) -> tuple[Array, State]:
+        """Make every pass: `run` does one, `between` turns layer k's output into what the next layer reads."""
+        series, states, outputs = first, [], []
+        initial = self._split_state("state", state, first)
+        for (k, suffix, reverse), (h, c) in zip(self._passes(), initial, strict=True):
+            weights = self._weights(suffix)
+            y, *last = run(self._cell, series, *weights, h, c, lengths, reverse, self.batch_first)
+            outputs.append(y)
+            states.append(tuple(last))
+            if reverse == self.bidirectional:  # the last direction of the layer
+                series = between(k, outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1))
+                outputs = []
+        return series, self._join_states(states)
+
     def __call__(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
 
@@ -250,25 +271,7 @@ class _Recurrent:
         state : as the argument
             Each sequence's state after its last valid step.
         """
-        series = self._input(x)
-        initial = self._split_state("state", state, series)
-        states, outputs = [], []
-        for index, (_, suffix, reverse) in enumerate(self._passes()):
-            y, *last = functional._forward(
-                self._cell,
-                series,
-                *self._weights(suffix),
-                *initial[index],
-                lengths,
-                reverse,
-                self.batch_first,
-            )
-            outputs.append(y)
-            states.append(tuple(last))
-            if reverse == self.bidirectional:  # the last direction of a layer
-                series = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-                outputs = []
-        return series, self._join_states(states)
+        return self._sweep(self._input(x), state, lengths, functional._forward, lambda k, y: y)
 
     def vjp(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
@@ -286,30 +289,21 @@ class _Recurrent:
             state, None for zeros, **adds** those of the parameters to `gradients`, and returns those of x and of the
             initial state. May be called several times.
         """
-        series = first = self._input(x)
-        initial = self._split_state("state", state, first)
-        states, outputs, pull_backs = [], [], []
+        first = self._input(x)
+        pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
-        for index, (k, suffix, reverse) in enumerate(self._passes()):
-            (y, *last), pull_back = functional._record(
-                self._cell,
-                series,
-                *self._weights(suffix),
-                *initial[index],
-                lengths,
-                reverse,
-                self.batch_first,
-            )
-            outputs.append(y)
-            states.append(tuple(last))
+
+        def record(*arguments: Any) -> tuple[Array, ...]:
+            outputs, pull_back = functional._record(*arguments)
             pull_backs.append(pull_back)
-            if reverse == self.bidirectional:
-                series = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-                outputs = []
-                mask = self._dropout_mask(series.shape) if k + 1 < self.num_layers else None
-                if mask is not None:
-                    series = series * mask
-                masks.append(mask)
+            return outputs
+
+        def drop(k: int, y: Array) -> Array:
+            mask = self._dropout_mask(y.shape) if k + 1 < self.num_layers else None
+            masks.append(mask)
+            return y if mask is None else y * mask
+
+        series, last_state = self._sweep(first, state, lengths, record, drop)
         y_shape = series.shape
 
         def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
@@ -335,7 +329,7 @@ class _Recurrent:
             assert dseries is not None
             return dseries, self._join_states(dinitial)
 
-        return (series, self._join_states(states)), pull_back_all
+        return (series, last_state), pull_back_all
 
     def _dropout_mask(self, shape: tuple[int, ...]) -> Array | None:
         """Zero with probability `dropout`, else 1 / (1 - dropout), so that the mean is 1."""

@@ -2,6 +2,7 @@
 // rows of a batch, forward and backward, and knows no cell by name.
 #pragma once
 
+#include "../api.hpp"
 #include "cells/cell.hpp"
 #include "gemm.hpp"
 

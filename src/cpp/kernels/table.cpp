@@ -2,6 +2,7 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
+#include "outer.hpp"
 #include "sequence.hpp"
 
 namespace rnncore::RNNCORE_ISA {

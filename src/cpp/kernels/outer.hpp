@@ -1,0 +1,82 @@
+// Sums over rows, C += [A | 1]' B: the gradients of weights and, from the column of ones, of biases. Both operands are
+// packed once per chunk of rows.
+#pragma once
+
+#include "../api.hpp"
+#include "panels.hpp"
+
+namespace rnncore::RNNCORE_ISA {
+namespace {
+
+inline EvenSplit outer_split(int64_t M) {
+    return EvenSplit(M, max_rows(kMaxVectors));
+}
+inline int64_t outer_tiles(int64_t M) {
+    return outer_split(M).parts;
+}
+
+// One row tile as [rows][R], with the column of ones at its end in the last tile.
+template <class T>
+void pack_outer_rows(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row) {
+    const EvenSplit split = outer_split(product.M);
+    const int64_t begin = split.begin(tile), end = split.begin(tile + 1);
+    const int64_t copied = least(end, product.M - 1) - begin;
+    constexpr int64_t kFull = max_rows(kMaxVectors);
+    T* out = product.a + begin * product.rows;
+    for (int64_t k = 0; k < product.rows; ++k, out += end - begin) {
+        const T* row = a + a_row[k] * (product.M - 1) + begin;
+        if (copied == kFull) {  // a constant size, for which the copy is a few moves
+            __builtin_memcpy(out, row, sizeof(T) * kFull);
+            continue;
+        }
+        for (int64_t m = 0; m < copied; ++m) out[m] = row[m];
+        if (copied < end - begin) out[copied] = 1;
+    }
+}
+
+template <class T>
+void outer_panel(const OuterProduct<T>& product, int64_t panel, T* packed_b) {
+    const FlushDenormals guard;
+    constexpr int L = kLanes<T>;
+    const Panels panels = column_panels<T>(product.columns);
+    const int V = panels.vectors(panel);
+    const int64_t width = V * L, first = panel * kMaxVectors * L;
+    copy_columns(product.b, product.rows, product.columns, first, width, packed_b);
+    const EvenSplit split = outer_split(product.M);
+    for (int64_t part = 0; part < split.parts; ++part) {
+        const int64_t begin = split.begin(part), R = split.begin(part + 1) - begin;
+        const T* a[1] = {product.a + begin * product.rows};
+        const T* from[kMaxRows];
+        T* out[kMaxRows];
+        for (int64_t r = 0; r < R; ++r) from[r] = out[r] = product.c + first * product.M + (begin + r) * width;
+        tiles<T, true>.at[V][R][1](product.rows, a, packed_b, 0, from, out);
+    }
+}
+
+template <class T>
+void unpack_outer(const OuterProduct<T>& product, int64_t panel, T* gradient, T* sums) {
+    constexpr int64_t L = kLanes<T>;
+    const int64_t first = panel * kMaxVectors * L;
+    const int64_t width = column_panels<T>(product.columns).vectors(panel) * L;
+    const int64_t present = least(width, product.columns - first);
+    const T* c = product.c + first * product.M;
+    const int64_t M = product.M - 1;
+    for (int64_t m = 0; m < M; m += L) {
+        for (int64_t column = 0; column < present; column += L) {
+            Vec<T> rows[L];
+            load_transposed(c + m * width + column, width, M - m, L, rows);
+            for (int64_t l = 0; l < least(L, present - column); ++l) {
+                T* to = gradient + (first + column + l) * M + m;
+                if (m + L <= M) {
+                    store(to, rows[l]);
+                } else {
+                    store(to, rows[l], Tail{static_cast<int>(M - m)});
+                }
+            }
+        }
+    }
+    for (int64_t l = 0; l < present; ++l) sums[first + l] = c[M * width + l];
+}
+
+}  // namespace
+}  // namespace rnncore::RNNCORE_ISA
