@@ -1,8 +1,8 @@
 """Train a character language model in NumPy, with rnncore for its LSTM, and let it write.
 
 The text is CPython's language reference, half a million characters, the last tenth held out; 32 streams of it
-are read side by side, 64 characters at a time, each piece from the state the LSTM had after the last. Prints loss
-and speed, the loss on the held-out text and a continuation of it. Embedding, softmax and Adam are plain NumPy.
+are read side by side, 64 characters at a time, each piece from the state the LSTM had after the last. Prints
+loss and speed, the loss on the held-out text and a continuation. Embedding, softmax and Adam are plain NumPy.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import os
 import time
 from pydoc_data.topics import topics
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle threads of NumPy's BLAS spin, in the way of rnncore's
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its idle threads would spin in rnncore's way
 import numpy as np
 
 import rnncore

@@ -5,6 +5,8 @@ i, f, g, o and those of GRU in the order r, z, n. The computation runs in the dt
 the other arrays are converted to it. This is the only module that converts.
 """
 
+from __future__ import annotations  # those of an inner function would be evaluated at every call
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
