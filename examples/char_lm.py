@@ -67,7 +67,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.nd
 def main() -> None:
     """Train, evaluate, write."""
     parser = argparse.ArgumentParser(description="Train a character language model and let it write.")
-    parser.add_argument("--epochs", type=float, default=6, help="times to read the text, fractions too")
+    parser.add_argument("--epochs", type=float, default=5, help="times to read the text, fractions too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--characters", type=int, default=400, help="how many to write")
     options = parser.parse_args()
