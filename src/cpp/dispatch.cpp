@@ -33,18 +33,19 @@ struct Isa {
     bool supported;
 };
 
-// Best first. The features asked for are those the objects are compiled with (CMakeLists.txt).
+// Best first. The features asked for are those the objects are compiled with (CMakeLists.txt). Never destroyed: a
+// thread may still compute while the process exits.
 const std::vector<Isa>& isas() {
-    static const std::vector<Isa> list = {
+    static const std::vector<Isa>& list = *new std::vector<Isa> {
 #if defined(__x86_64__)
         {"avx512", &avx512::kernel_table,
          __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-        {"avx2", &avx2::kernel_table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+            {"avx2", &avx2::kernel_table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
 #if defined(__aarch64__)
-        {"neon", &neon::kernel_table, true},
+            {"neon", &neon::kernel_table, true},
 #else
         {"baseline", &baseline::kernel_table, true},
 #endif
