@@ -89,9 +89,9 @@ def worst_error(got, expected, scale=None):
 def assert_matches_reference(cell, arguments, dtype, rng, **options):
     """Outputs and gradients against the oracle, within the bounds the project promises.
 
-    Errors are relative to the largest of the call's outputs or gradients, and at least to 1, the scale of activations and
-    of the cotangents drawn here: a single output near a zero of tanh, or a product of slopes 1 - h^2 of saturated units,
-    has lost its leading digits to the rounding of its arguments, whoever computes it.
+    Errors are relative to the largest of the call's outputs or gradients, and at least to 1, the scale of activations
+    and of the cotangents drawn here: a single output near a zero of tanh, or a product of slopes 1 - h^2 of saturated
+    units, has lost its leading digits to the rounding of its arguments, whoever computes it.
     """
     output_bound, gradient_bound = (1e-13, 1e-11) if dtype == np.float64 else (2e-6, 2e-5)
     outputs, vjp = cell.vjp(rc.functional, arguments, **options)
