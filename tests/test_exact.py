@@ -59,6 +59,52 @@ def test_thread_count_changes_no_bit(cell, dtype, isa, H, rng, threads):
     assert equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("shape", [(260, 1, 4, 128), (200, 2, 5, 130), (60, 1, 3, 256), (60, 3, 21, 200)], ids=str)
+def test_slices_of_hidden_units_change_no_bit(cell, dtype, shape, rng, threads):
+    arguments = cell.arguments(rng, shape, dtype)
+    T, N = shape[:2]
+    lengths = np.array([T, T // 2, 1])[:N]
+    results = []
+    for n in (1, 2, 3, 5):
+        threads(n)
+        outputs, vjp = cell.vjp(rc.functional, arguments, lengths=lengths)
+        cotangents = random_like(np.random.default_rng(0), outputs)
+        inference = cell.forward(rc.functional, arguments, lengths=lengths)
+        results.append((*outputs, *vjp(*cotangents), *inference))
+    for other in results[1:]:
+        assert equal(results[0], other)
+
+
+# Single steps of up to 4 rows take the weights as they are, and calls of up to 8 rows make gradients without packing.
+@pytest.mark.parametrize("H", HIDDEN)
+def test_single_steps_equal_the_whole_sequence(cell, dtype, isa, H, rng):
+    for N, I in [(1, 1), (3, 5), (4, 16), (5, 33)]:
+        arguments = cell.arguments(rng, (3, N, I, H), dtype)
+        y, *last = cell.forward(rc.functional, arguments)
+        state = [arguments[name] for name in ("h_0", "c_0") if name in arguments]
+        for t in range(3):
+            now = dict(zip(("h_0", "c_0"), state, strict=False), x=arguments["x"][:, t : t + 1])
+            y_t, *state = cell.forward(rc.functional, {**arguments, **now})
+            assert np.array_equal(y_t[:, 0], y[:, t])
+        assert equal(state, last)
+
+
+@pytest.mark.parametrize("H", HIDDEN)
+def test_gradients_of_few_rows_equal_those_of_many(cell, dtype, isa, H, rng):
+    # nine rows, of which the gradients of all but `few` are zero: their terms add nothing to the sums
+    for few, I in [(1, 1), (3, 16), (8, 5)]:
+        arguments = cell.arguments(rng, (1, 9, I, H), dtype)
+        outputs, vjp = cell.vjp(rc.functional, arguments)
+        cotangents = random_like(rng, outputs)
+        for cotangent in cotangents:
+            cotangent[few:] = 0
+        whole = vjp(*cotangents)
+        _, vjp = cell.vjp(rc.functional, rows_of(cell, arguments, slice(0, few)))
+        part = vjp(*(c[:few] for c in cotangents))
+        assert equal(part[1:5], whole[1:5])
+        assert equal([part[0], *part[5:]], [a[:few] for a in (whole[0], *whole[5:])])
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("H", [7, 17, 64])
 def test_ragged_equals_each_sequence_alone(cell, dtype, isa, H, reverse, rng):

@@ -46,18 +46,23 @@ MAY_INCLUDE = {
     "kernels/cells/cell.hpp": ["kernels/math.hpp"],
     "kernels/cells/*.hpp": ["kernels/cells/cell.hpp"],
     "kernels/tile.hpp": ["kernels/simd.hpp"],
-    "kernels/panels.hpp": ["kernels/tile.hpp"],
+    "kernels/panels.hpp": ["api.hpp", "kernels/tile.hpp"],
     "kernels/gemm.hpp": ["kernels/panels.hpp"],
+    "kernels/unpacked.hpp": ["kernels/panels.hpp"],
     "kernels/outer.hpp": ["api.hpp", "kernels/panels.hpp"],
-    "kernels/sequence.hpp": ["api.hpp", "kernels/cells/cell.hpp", "kernels/gemm.hpp"],
+    "kernels/sequence.hpp": ["api.hpp", "kernels/cells/cell.hpp", "kernels/gemm.hpp", "kernels/unpacked.hpp"],
     "kernels/table.cpp": ["kernels/cells/*.hpp", "kernels/outer.hpp", "kernels/sequence.hpp"],
     "api.hpp": [],
     "memory.?pp": ["memory.hpp"],
     "threads.?pp": ["threads.hpp"],
     "dispatch.?pp": ["api.hpp", "dispatch.hpp"],
     "plan.?pp": ["api.hpp", "plan.hpp"],
-    "engine.?pp": ["api.hpp", "dispatch.hpp", "engine.hpp", "memory.hpp", "plan.hpp", "threads.hpp"],
-    "bindings/*": ["bindings/*", "dispatch.hpp", "engine.hpp", "threads.hpp"],
+    "schedule.?pp": ["schedule.hpp", "threads.hpp"],
+    "weights.?pp": ["api.hpp", "dispatch.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
+    "engine.hpp": ["plan.hpp", "weights.hpp"],
+    "forward.cpp": ["dispatch.hpp", "engine.hpp", "schedule.hpp", "threads.hpp"],
+    "backward.cpp": ["engine.hpp", "schedule.hpp", "threads.hpp"],
+    "bindings/*": ["bindings/*", "dispatch.hpp", "engine.hpp", "memory.hpp", "plan.hpp", "threads.hpp"],
 }
 # Kernels may include only what defines no function that the linker could merge across instruction sets (<utility> does,
 # but its templates are not used; the test of the objects would show it).
@@ -116,10 +121,11 @@ MAY_IMPORT = {
     "_core": set(),
     "controls": {"_core", "__init__"},  # the version
     "functional": {"_core"},
-    "layers": {"_core", "functional"},
+    "frozen": {"layers"},  # for its types alone
+    "layers": {"_core", "frozen", "functional"},
     "reference": set(),
     "testing": {"reference"},
-    "__init__": {"controls", "functional", "layers", "reference", "testing"},
+    "__init__": {"controls", "frozen", "functional", "layers", "reference", "testing"},
 }
 
 
@@ -278,5 +284,5 @@ def test_clang_format():
     tool = clang_format()
     if not tool:
         pytest.skip("needs clang-format 14")
-    sources = [str(CPP / file) for file in CPP_FILES] + [str(file) for file in ROOT.glob("tests/native/*.cpp")]
-    check([tool, "--dry-run", "-Werror", *sources])
+    others = [*ROOT.glob("tests/native/*.cpp"), *ROOT.glob("benchmarks/*.cpp")]
+    check([tool, "--dry-run", "-Werror", *(str(CPP / file) for file in CPP_FILES), *map(str, others)])

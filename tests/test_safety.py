@@ -101,25 +101,61 @@ def core_arguments(arguments):
 
 def test_the_core_converts_nothing(rng):
     arguments = core_arguments(_lstm(rng))
-    good = _core.forward(_core.Cell.lstm, *arguments, None, False, True)
-    assert good[0].shape == (3, 6, 8)
-    for index, name in enumerate(("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")):
-        wrong = list(arguments)
-        wrong[index] = arguments[index].astype(np.float64)
-        blamed, wanted = ("w_hh", "float64") if name == "w_ih" else (name, "float32")  # w_ih decides
-        with raises(TypeError, blamed, f"expected {wanted}"):
-            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
-        wrong[index] = np.repeat(arguments[index], 2, axis=-1)[..., ::2]
-        with raises(ValueError, name, "not C-contiguous"):
-            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
-        wrong[index] = arguments[index].tolist()
-        with raises(TypeError, name, "got list"):
-            _core.forward(_core.Cell.lstm, *wrong, None, False, True)
-    with raises(TypeError, "lengths", "int64"):
-        _core.forward(_core.Cell.lstm, *arguments, np.array([1, 1, 1], np.int32), False, True)
-    with raises(TypeError, "c_0", "no cell state"):
-        rnn = [a[:8] if index in (1, 2, 3, 4) else a for index, a in enumerate(arguments)]
-        _core.forward(_core.Cell.rnn_tanh, *rnn, None, False, True)
+    for function in (_core.forward, _core.record):
+        assert function(_core.Cell.lstm, *arguments, None, False, True) is not None
+        for index in range(len(arguments)):
+            for wrong in unready(arguments[index], np.float64):
+                changed = [*arguments[:index], wrong, *arguments[index + 1 :]]
+                assert function(_core.Cell.lstm, *changed, None, False, True) is None
+        for lengths in unready(np.array([1, 1, 1]), np.int32):
+            assert function(_core.Cell.lstm, *arguments, lengths, False, True) is None
+        unbatched = [arguments[0][0], *arguments[1:]]
+        assert function(_core.Cell.lstm, *unbatched, None, False, True) is None
+        with raises(TypeError, "c_0", "no cell state"):
+            rnn = [a[:8] if index in (1, 2, 3, 4) else a for index, a in enumerate(arguments)]
+            function(_core.Cell.rnn_tanh, *rnn, None, False, True)
+    (y, h_n, c_n), recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
+    assert recording.backward(y, h_n, c_n) is not None
+    for index in range(3):
+        for wrong in unready(y if index == 0 else h_n, np.float64):
+            changed = [None] * 3
+            changed[index] = wrong
+            assert recording.backward(*changed) is None
+
+
+def test_the_core_refuses_weights_that_do_not_fit(rng):
+    arguments = core_arguments(_lstm(rng))
+    w_ih, w_hh, b_ih, b_hh = arguments[1:5]
+    good = (w_ih, w_hh, b_ih, b_hh)
+    x, cell = arguments[0], _core.Cell.lstm
+    stack = _core.Stack(cell, [good], 1, True)
+    assert stack.forward(x, None, None) is not None
+    for wrong in unready(x, np.float64):
+        assert stack.forward(wrong, None, None) is None
+    assert stack.forward(x[..., :-1].copy(), None, None) is None
+    assert stack.forward(x, arguments[5], None) is None  # h alone, and of two dimensions
+    assert stack.forward(x, None, np.array([1, 1])) is None
+    with raises(ValueError, "lengths", "0 to T"):
+        stack.forward(x, None, np.array([1, 1, 99]))
+    for weights, directions in [
+        ([], 1),
+        ([good], 2),
+        ([good], 0),
+        ([good, (w_ih[:, :-1].copy(), *good[1:])], 1),
+        ([(w_ih, w_hh[:-1], b_ih, b_hh)], 1),
+        ([(w_ih, w_hh, b_ih[:-1], b_hh)], 1),
+    ]:
+        with pytest.raises(ValueError, match=r"expected|fit"):
+            _core.Stack(cell, weights, directions, True)
+    for weights in ([w_ih], [good[:3]], [(w_ih.astype(np.float64), *good[1:])], [(None, *good[1:])]):
+        with pytest.raises(TypeError):
+            _core.Stack(cell, weights, 1, True)
+
+
+def unready(array, other_dtype):
+    """What the core would have to convert before it could take it for this array."""
+    repeated = np.repeat(array, 2, axis=-1)[..., ::2]
+    yield from (array.astype(other_dtype), repeated, array.astype(array.dtype.newbyteorder()), array.tolist())
 
 
 def _lstm(rng, shape=SHAPE):

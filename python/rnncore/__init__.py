@@ -12,6 +12,7 @@ from rnncore.controls import (
     show_config,
     use_isa,
 )
+from rnncore.frozen import Frozen
 from rnncore.layers import GRU, LSTM, RNN
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Frozen",
     "available_isas",
     "functional",
     "get_num_threads",

@@ -24,42 +24,65 @@ class Cell:
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 
-    def backward(
-        self, dy: NDArray[Any] | None, dh_n: NDArray[Any] | None, dc_n: NDArray[Any] | None, /
-    ) -> tuple[NDArray[Any], ...]:
-        """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, h_0 and, if there is one, c_0."""
+    def backward(self, dy: object, dh_n: object, dc_n: object, /) -> tuple[NDArray[Any], ...] | None:
+        """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, h_0 and, if there is one, c_0.
+
+        None if an argument would have to be converted; nothing is computed then.
+        """
 
 def forward(
     cell: Cell,
-    x: NDArray[Any],
-    w_ih: NDArray[Any],
-    w_hh: NDArray[Any],
-    b_ih: NDArray[Any] | None,
-    b_hh: NDArray[Any] | None,
-    h_0: NDArray[Any] | None,
-    c_0: NDArray[Any] | None,
-    lengths: NDArray[Any] | None,
+    x: object,
+    w_ih: object,
+    w_hh: object,
+    b_ih: object,
+    b_hh: object,
+    h_0: object,
+    c_0: object,
+    lengths: object,
     reverse: bool,
     batch_first: bool,
     /,
-) -> tuple[NDArray[Any], ...]:
-    """Return y, h_n and, if there is one, c_n. All arrays of one dtype, C-contiguous; lengths int64."""
+) -> tuple[NDArray[Any], ...] | None:
+    """Return y, h_n and, if there is one, c_n. All arrays of one dtype, C-contiguous; lengths int64.
+
+    None if an argument would have to be converted to that, or x has no batch axis; nothing is computed then.
+    """
 
 def record(
     cell: Cell,
-    x: NDArray[Any],
-    w_ih: NDArray[Any],
-    w_hh: NDArray[Any],
-    b_ih: NDArray[Any] | None,
-    b_hh: NDArray[Any] | None,
-    h_0: NDArray[Any] | None,
-    c_0: NDArray[Any] | None,
-    lengths: NDArray[Any] | None,
+    x: object,
+    w_ih: object,
+    w_hh: object,
+    b_ih: object,
+    b_hh: object,
+    h_0: object,
+    c_0: object,
+    lengths: object,
     reverse: bool,
     batch_first: bool,
     /,
-) -> tuple[tuple[NDArray[Any], ...], Recording]:
+) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
     """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change."""
+
+class Stack:
+    """Layers on top of each other, each in one direction or two, with weights packed once. Thread-safe."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        weights: list[tuple[NDArray[Any] | None, ...]],
+        directions: int,
+        batch_first: bool,
+        /,
+    ) -> None:
+        """Pack (w_ih, w_hh, b_ih, b_hh) of every pass: layer by layer, and in each direction by direction."""
+
+    def forward(self, x: object, state: object, lengths: object, /) -> tuple[NDArray[Any], Any] | None:
+        """Return y and the final state: h_n, or (h_n, c_n); states (passes, N, H).
+
+        None if an argument would have to be converted or does not fit; nothing is computed then.
+        """
 
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""

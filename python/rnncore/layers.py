@@ -9,13 +9,15 @@ function that pulls gradients back. There is no tape beside that function, so a 
 from __future__ import annotations  # np.random in annotations would import it
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from copy import copy
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import functional
-from rnncore._core import Cell
+from rnncore._core import Cell, Stack
+from rnncore.frozen import Frozen
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -197,8 +199,8 @@ class _Recurrent:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return tuple(self.parameters.get(name + suffix) for name in names)
 
-    def _split_state(self, name: str, state: State, like_x: Array) -> list[tuple[Array | None, Array | None]]:
-        """(h, c) of each pass, from the state as the caller has it; None stands for zeros."""
+    def _state_parts(self, name: str, state: State, like_x: Array) -> tuple[Array | None, ...]:
+        """h, or h and c, each None or of the caller's shape."""
         if state is None:
             parts: tuple[Any, ...] = (None,) * self._states
         elif self._states == 1:
@@ -207,15 +209,18 @@ class _Recurrent:
             parts = tuple(state)
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
-        passes = len(self._passes())
         batch = () if like_x.ndim == 2 else (like_x.shape[0 if self.batch_first else 1],)
-        expected = (passes, *batch, self.hidden_size)
-        columns: list[Any] = []
-        for part in parts:
-            array = None if part is None else np.asarray(part)
+        expected = (len(self._passes()), *batch, self.hidden_size)
+        arrays = tuple(None if part is None else np.asarray(part) for part in parts)
+        for array in arrays:
             if array is not None and array.shape != expected:
                 raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
-            columns.append([None] * passes if array is None else array)
+        return arrays
+
+    def _split_state(self, name: str, state: State, like_x: Array) -> list[tuple[Array | None, Array | None]]:
+        """(h, c) of each pass; None stands for zeros."""
+        passes = len(self._passes())
+        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x)]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
@@ -230,26 +235,62 @@ class _Recurrent:
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
 
-    def _sweep(
-        self,
-        first: Array,
-        state: State,
-        lengths: ArrayLike | None,
-        run: Callable[..., tuple[Array, ...]],
-        between: Callable[[int, Array], Array],
+    def _pack(self) -> Stack:
+        weights = [self._weights(suffix) for _, suffix, _ in self._passes()]
+        return Stack(self._cell, weights, 1 + self.bidirectional, self.batch_first)
+
+    def _run_converted(
+        self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
     ) -> tuple[Array, State]:
-        """Make every pass: `run` does one, `between` turns layer k's output into what the next layer reads."""
-        series, states, outputs = first, [], []
-        initial = self._split_state("state", state, first)
-        for (k, suffix, reverse), (h, c) in zip(self._passes(), initial, strict=True):
-            weights = self._weights(suffix)
-            y, *last = run(self._cell, series, *weights, h, c, lengths, reverse, self.batch_first)
-            outputs.append(y)
-            states.append(tuple(last))
-            if reverse == self.bidirectional:  # the last direction of the layer
-                series = between(k, outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1))
-                outputs = []
-        return series, self._join_states(states)
+        """Check and convert what the core does not take as it is, and run."""
+        series = functional._array("x", self._input(x), self.dtype)
+        unbatched, axis = series.ndim == 2, 0 if self.batch_first else 1
+        parts: list[Array | None] = []
+        for part in self._state_parts("state", state, series):
+            if part is not None:
+                part = functional._array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
+            parts.append(part)
+        if unbatched:
+            series = np.expand_dims(series, axis)
+        if lengths is not None:
+            lengths = functional._lengths(lengths, unbatched)
+            if lengths.shape != (series.shape[axis],):
+                raise ValueError(f"lengths: expected shape {(series.shape[axis],)}, got {lengths.shape}")
+        result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths)
+        assert result is not None
+        y, last = result
+        if not unbatched:
+            return y, last
+        return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
+
+    def frozen(self) -> Frozen:
+        """Pack the weights once, for inference that does nothing else at each call.
+
+        Returns
+        -------
+        Frozen
+            Called as the layer is, and gives the same bits. It keeps the parameters as they are now: what becomes of
+            this layer afterwards does not change it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import rnncore as rc
+        >>> layer = rc.GRU(3, 8, rng=0)
+        >>> frozen = layer.frozen()
+        >>> x = np.ones((2, 5, 3), dtype=np.float32)
+        >>> bool((frozen(x)[0] == layer(x)[0]).all())
+        True
+        """
+        return Frozen(self)
+
+    def _snapshot(self) -> Self:
+        """Copy the layer, with parameters of its own that cannot be written."""
+        twin = copy(self)
+        twin.flat_parameters = self.flat_parameters.copy()
+        twin.flat_parameters.flags.writeable = False
+        twin._make_views()
+        return twin
 
     def __call__(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
@@ -271,7 +312,9 @@ class _Recurrent:
         state : as the argument
             Each sequence's state after its last valid step.
         """
-        return self._sweep(self._input(x), state, lengths, functional._forward, lambda k, y: y)
+        forward = self._pack().forward
+        result = forward(x, state, lengths)
+        return self._run_converted(forward, x, state, lengths) if result is None else result
 
     def vjp(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
@@ -293,17 +336,24 @@ class _Recurrent:
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
 
-        def record(*arguments: Any) -> tuple[Array, ...]:
-            outputs, pull_back = functional._record(*arguments)
+        series, states, outputs = first, [], []
+        initial = self._split_state("state", state, first)
+        for (k, suffix, reverse), (h, c) in zip(self._passes(), initial, strict=True):
+            (y, *last), pull_back = functional._record(
+                self._cell, series, *self._weights(suffix), h, c, lengths, reverse, self.batch_first
+            )
             pull_backs.append(pull_back)
-            return outputs
-
-        def drop(k: int, y: Array) -> Array:
-            mask = self._dropout_mask(y.shape) if k + 1 < self.num_layers else None
+            outputs.append(y)
+            states.append(tuple(last))
+            if reverse != self.bidirectional:
+                continue  # to the other direction
+            series = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+            outputs = []
+            mask = self._dropout_mask(series.shape) if k + 1 < self.num_layers else None
             masks.append(mask)
-            return y if mask is None else y * mask
-
-        series, last_state = self._sweep(first, state, lengths, record, drop)
+            if mask is not None:
+                series = series * mask
+        last_state = self._join_states(states)
         y_shape = series.shape
 
         def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:

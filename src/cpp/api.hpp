@@ -19,6 +19,11 @@ enum class Cell : int { rnn_tanh, rnn_relu, lstm, gru };
 inline constexpr int kCells = 4;
 inline constexpr int kMaxStates = 2;
 
+// Indices [begin, end): of steps, of sorted rows, of panels of hidden units.
+struct Span {
+    int64_t begin, end;
+};
+
 struct Batch {
     int64_t T;                  // steps of the longest sequence
     int64_t N;                  // sequences, those of length 0 among them
@@ -33,17 +38,19 @@ template <class T>
 struct Forward {
     Batch batch;
     int64_t I, H;
-    const T* x;  // (caller rows, I)
-    const T* w;  // W, U and the biases, packed by pack_gates
+    const T* x;   // (caller rows, I)
+    bool packed;  // whether W, U and the biases are packed by pack_gates, or as the caller has them: then biases may be
+                  // null, and there is no more than one step of unpacked_rows
+    const T* w;
     const T* u;
     const T* b_ih;
     const T* b_hh;
-    T* y;                   // (caller rows, H)
+    T* y;                   // (caller rows, y_stride), of which the first H columns are written
+    int64_t y_stride;       // at least H
     T* last[kMaxStates];    // (N, H) final states
     bool keep;              // training: keep every state and what backward needs
     T* states[kMaxStates];  // (N + R, H) if keep, otherwise two slots (2, N, H)
     T* saved;               // (R, saved * H) if keep
-    int64_t chunk_rows;     // rows of one chunk of the input product
 };
 
 template <class T>
@@ -52,13 +59,15 @@ struct Backward {
     int64_t H;
     const T* states[kMaxStates];  // (N + R, H)
     const T* saved;               // (R, saved * H)
-    const T* u;                   // U, packed by pack_columns
+    const T* u;                   // U, packed by pack_columns; or the caller's (G*H, H) and its stride H
+    int64_t u_stride;             // 0 if packed
     const T* dy;                  // (caller rows, H) or null
     const T* dlast[kMaxStates];   // (N, H) or null
     T* dfirst[kMaxStates];        // (N, H) gradients of the initial states
     T* dh_carry;                  // (N, H) gradient of h that bypasses U; null unless the cell has one
     T* dc;                        // (N, H) gradient of the cell state; null unless the cell has one
-    T* du_next;                   // (N, G*H) du of the step after the chunk
+    Span chunk;                   // steps whose gate gradients are in memory
+    const T* du_next;             // (N, G*H) du of the step after the chunk
     T* dx_gates;                  // (rows of the chunk, G*H)
     T* du_gates;                  // the same memory unless the cell splits its gradient
 };
@@ -82,26 +91,35 @@ struct CellKernels {
     int saved;
     bool hidden_carry;
     bool split_gradient;
+    // Hidden units come in panels, and a kernel works on a span of them: the results of one panel need nothing of
+    // another but the state before the step (forward) or du of the step after (backward).
+    int64_t (*forward_panels)(int64_t H);
+    int64_t (*backward_panels)(int64_t H);
     // out: (G*H, K) with gates interleaved, [H/L][K][gate][L]. A bias is the case K = 1.
     void (*pack_gates)(const T* w, int64_t K, int64_t H, T* out);
-    // All steps of the sorted rows [row_begin, row_end). pre (chunk_rows, G*H) and x_rows (chunk_rows) are workspace.
-    void (*forward)(const Forward<T>&, int64_t row_begin, int64_t row_end, T* pre, const T** x_rows);
-    // Steps [t_begin, t_end), last first, of the sorted rows [row_begin, row_end): fills dx_gates and du_gates.
-    void (*backward)(const Backward<T>&, int64_t t_begin, int64_t t_end, int64_t row_begin, int64_t row_end);
+    // pre (rows, G*H): the rows x_rows[i] (I) of the input times W, plus b_ih.
+    void (*input)(const Forward<T>&, int64_t rows, const T* const* x_rows, Span panels, T* pre);
+    // Steps `time` of the sorted rows `rows`. pre begins with the first of these rows at the first of these steps; if
+    // null, the product with W is made on the way (worth it for small I).
+    void (*forward)(const Forward<T>&, Span time, Span rows, Span panels, const T* pre);
+    // Steps `time` of the chunk, last first, of the sorted rows `rows`: fills dx_gates and du_gates.
+    void (*backward)(const Backward<T>&, Span time, Span rows, Span panels);
     // What is left at the first step: the gradients of the initial states.
-    void (*backward_first)(const Backward<T>&, int64_t row_begin, int64_t row_end);
+    void (*backward_first)(const Backward<T>&, Span rows);
 };
 
 template <class T>
 struct Kernels {
     int lanes;
+    int64_t unpacked_rows, few_rows;
     int panel;  // columns of a full panel of pack_columns, pack_outer_rows and OuterProduct::c
     CellKernels<T> cells[kCells];
     // out: w (K, columns) in panels, [columns/panel][K][panel]
     void (*pack_columns)(const T* w, int64_t K, int64_t columns, T* out);
-    // out[caller_row[r]] = a[r] B for r in [0, rows): a (rows, K), B packed by pack_columns, out (caller rows, columns)
-    void (*multiply_rows)(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, const int64_t* caller_row,
-                          T* out);
+    // out[caller_row[r]] = a[r] B for r in [0, rows): a (rows, K), out (caller rows, columns), B packed by
+    // pack_columns, or with a stride of `columns` as it is. What is not packed must have whole vectors of columns.
+    void (*multiply_rows)(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, int64_t b_stride,
+                          const int64_t* caller_row, T* out);
     // Row tile `tile` of A = [a_rows | 1] into product.a; a_row (rows) are the rows of a (any, M-1) to take.
     int64_t (*outer_tiles)(int64_t M);
     void (*pack_outer_rows)(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row);
@@ -109,6 +127,8 @@ struct Kernels {
     void (*outer_panel)(const OuterProduct<T>& product, int64_t panel, T* packed_b);
     // gradient (columns, M-1) and its column of sums (columns), from panel `panel` of C
     void (*unpack_outer)(const OuterProduct<T>& product, int64_t panel, T* gradient, T* sums);
+    // All of it at once for up to few_rows rows; product.a and c are not used.
+    void (*outer_few_rows)(const OuterProduct<T>& product, const T* a, const int64_t* a_row, T* gradient, T* sums);
     // For tests and for those who build on the formulas: y = f(x), n values.
     void (*sigmoid)(const T* x, T* y, int64_t n);
     void (*tanh)(const T* x, T* y, int64_t n);

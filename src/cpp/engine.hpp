@@ -1,30 +1,23 @@
-// Whole calls: one layer in one direction, forward or backward. Cuts the work into tasks for the threads and lends the
-// kernels their workspace; does no arithmetic of its own.
+// Whole calls: a stack of layers forward, one layer in one direction for training, and its backward pass. Cuts the work
+// into tasks for the threads and lends the kernels their workspace; does no arithmetic of its own.
 #pragma once
 
-#include "api.hpp"
-#include "memory.hpp"
 #include "plan.hpp"
+#include "weights.hpp"
 
 namespace rnncore {
 
-// What a layer is made of. Biases and initial states may be null, which stands for zeros.
+// Initial states may be null, which stands for zeros. States of a stack are those of its passes, one after the other.
 template <class T>
-struct Layer {
-    Cell cell;
-    int64_t I, H;
+struct Input {
     const T* x;                  // (caller rows, I)
-    const T* w_ih;               // (G*H, I)
-    const T* w_hh;               // (G*H, H)
-    const T* b_ih;               // (G*H)
-    const T* b_hh;               // (G*H)
-    const T* first[kMaxStates];  // (N, H)
+    const T* first[kMaxStates];  // (passes, N, H)
 };
 
 template <class T>
 struct Output {
-    T* y;                 // (caller rows, H)
-    T* last[kMaxStates];  // (N, H)
+    T* y;                 // (caller rows, directions * H)
+    T* last[kMaxStates];  // (passes, N, H)
 };
 
 template <class T>
@@ -47,16 +40,18 @@ struct Tape {
     Array<T> saved;               // (R, saved * H)
 };
 
+// With two directions, the first must not be reversed in `layout`: the second is.
 template <class T>
-void forward(const Layer<T>& layer, const Layout& layout, const Output<T>& output);
+void forward(const Stack<T>& stack, const Layout& layout, const Input<T>& input, const Output<T>& output);
 
 template <class T>
-Tape<T> forward_for_training(const Layer<T>& layer, const Layout& layout, const Output<T>& output);
+Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
+                             const Output<T>& output);
 
 // dy and dlast may be null, which stands for zeros.
 template <class T>
-void backward(const Layer<T>& layer, const Layout& layout, const Tape<T>& tape, const Output<const T>& cotangents,
-              const Gradients<T>& gradients);
+void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Tape<T>& tape,
+              const Output<const T>& cotangents, const Gradients<T>& gradients);
 
 // Number of gates and of states of a cell.
 int gates_of(Cell cell);

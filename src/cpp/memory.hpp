@@ -39,4 +39,29 @@ private:
     Buffer buffer_;
 };
 
+// Several arrays in one buffer, each aligned: add them all, then allocate, which sets their pointers.
+template <class T>
+class Arrays {
+public:
+    void add(T*& array, int64_t n) {
+        places_[count_++] = {&array, size_};
+        size_ += (n + kAligned - 1) / kAligned * kAligned;
+    }
+    void allocate() {
+        memory_ = Array<T>(size_);
+        for (int i = 0; i < count_; ++i) *places_[i].array = memory_ + places_[i].offset;
+    }
+
+private:
+    static constexpr int64_t kAligned = 64 / sizeof(T);
+    struct Place {
+        T** array;
+        int64_t offset;
+    };
+    Place places_[12];
+    int count_ = 0;
+    int64_t size_ = 0;
+    Array<T> memory_;
+};
+
 }  // namespace rnncore

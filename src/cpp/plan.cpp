@@ -5,29 +5,34 @@
 
 namespace rnncore {
 
-Plan::Plan(const Layout& layout) : N_(layout.N), length_(layout.N, layout.T), order_(layout.N) {
-    std::iota(order_.begin(), order_.end(), int64_t{0});
-    if (layout.lengths) {
-        const int64_t* lengths = layout.lengths;
-        std::stable_sort(order_.begin(), order_.end(), [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
-        for (int64_t n = 0; n < N_; ++n) length_[n] = lengths[order_[n]];
+Plan::Plan(const Layout& layout) : N_(layout.N) {
+    const int64_t* lengths = layout.lengths;
+    for (int64_t n = 0; n < N_; ++n) {
+        const int64_t length = lengths ? lengths[n] : layout.T;
+        T_ = std::max(T_, length);
+        R_ += length;
     }
-    T_ = N_ ? length_[0] : 0;
+    memory_.resize(2 * N_ + 2 * T_ + 1 + R_);
+    length_ = memory_.data();
+    order_ = length_ + N_;
+    count_ = order_ + N_;
+    offset_ = count_ + T_;
+    caller_row_ = offset_ + T_ + 1;
+
+    std::iota(order_, order_ + N_, int64_t{0});
+    if (lengths) std::stable_sort(order_, order_ + N_, [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+    for (int64_t n = 0; n < N_; ++n) length_[n] = lengths ? lengths[order_[n]] : layout.T;
     padded_ = N_ > 0 && length_[N_ - 1] < layout.T;
 
-    count_.resize(T_);
-    offset_.resize(T_ + 1);
     for (int64_t t = 0, n = N_; t < T_; ++t) {
         while (length_[n - 1] <= t) --n;
         count_[t] = n;
         offset_[t + 1] = offset_[t] + n;
     }
-    R_ = offset_[T_];
 
-    caller_row_.resize(R_);
     const int64_t step_stride = layout.batch_first ? 1 : layout.N;
     const int64_t row_stride = layout.batch_first ? layout.T : 1;
-    int64_t* out = caller_row_.data();
+    int64_t* out = caller_row_;
     for (int64_t t = 0; t < T_; ++t) {
         for (int64_t n = 0; n < count_[t]; ++n) {
             const int64_t step = layout.reverse ? length_[n] - 1 - t : t;
@@ -37,7 +42,7 @@ Plan::Plan(const Layout& layout) : N_(layout.N), length_(layout.N, layout.T), or
 }
 
 Batch Plan::batch() const {
-    return {T_, N_, R_, count_.data(), offset_.data(), caller_row_.data(), order_.data()};
+    return {T_, N_, R_, count_, offset_, caller_row_, order_};
 }
 
 std::vector<int64_t> Plan::previous_rows() const {
@@ -65,12 +70,23 @@ std::vector<int64_t> Plan::slices(int parts) const {
     return bounds;
 }
 
-std::vector<int64_t> Plan::chunks(int64_t rows) const {
-    std::vector<int64_t> bounds{0};
-    for (int64_t t = 0; t < T_; ++t) {
-        if (t > bounds.back() && offset_[t + 1] - offset_[bounds.back()] > rows) bounds.push_back(t);
+int64_t Plan::alive(int64_t t, Span rows) const {
+    return t < T_ ? std::max<int64_t>(std::min(count_[t], rows.end) - rows.begin, 0) : 0;
+}
+
+int64_t Plan::chunk_end(int64_t t, Span rows, int64_t limit) const {
+    const int64_t last = steps(rows);
+    for (int64_t taken = 0; t < last; ++t) {
+        const int64_t n = alive(t, rows);
+        if (taken > 0 && taken + n > limit) break;
+        taken += n;
     }
-    if (T_ > 0) bounds.push_back(T_);
+    return t;
+}
+
+std::vector<int64_t> Plan::chunks(int64_t limit) const {
+    std::vector<int64_t> bounds{0};
+    while (bounds.back() < T_) bounds.push_back(chunk_end(bounds.back(), {0, N_}, limit));
     return bounds;
 }
 

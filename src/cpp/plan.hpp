@@ -21,21 +21,30 @@ struct Layout {
 class Plan {
 public:
     explicit Plan(const Layout& layout);
+    Plan(const Plan&) = delete;
+    Plan(Plan&&) = default;  // (the pointers stay valid: the block moves as a whole)
 
     Batch batch() const;
     bool padded() const { return padded_; }                 // whether some steps are not computed
     int64_t length(int64_t n) const { return length_[n]; }  // of sorted row n
+    // How many of these sorted rows are alive at step t, and how many steps they live in all.
+    int64_t alive(int64_t t, Span rows) const;
+    int64_t steps(Span rows) const { return rows.begin < rows.end ? length_[rows.begin] : 0; }
+    // Where a chunk of steps that begins at t ends, of at most `limit` packed rows of these rows, but one step at
+    // least.
+    int64_t chunk_end(int64_t t, Span rows, int64_t limit) const;
     // Row of a kept state buffer that holds the state before each packed row's step.
     std::vector<int64_t> previous_rows() const;
     // Sorted rows in at most `parts` slices with about the same number of packed rows: boundaries, first 0, last N.
     std::vector<int64_t> slices(int parts) const;
-    // Steps in runs of about `rows` packed rows, at least one step each: boundaries, first 0, last T.
-    std::vector<int64_t> chunks(int64_t rows) const;
+    // All steps in such chunks: boundaries, first 0, last T.
+    std::vector<int64_t> chunks(int64_t limit) const;
 
 private:
     int64_t T_ = 0, N_, R_ = 0;
     bool padded_ = false;
-    std::vector<int64_t> length_, order_, count_, offset_, caller_row_;
+    std::vector<int64_t> memory_;  // one block for all of these, whose meaning is that in Batch
+    int64_t *length_, *order_, *count_, *offset_, *caller_row_;
 };
 
 }  // namespace rnncore

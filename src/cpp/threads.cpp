@@ -35,14 +35,6 @@ std::atomic<int>& configured_threads() {
     return n;
 }
 
-inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 struct Job {
     Team team;
     void (*body)(void*, Member&);
@@ -119,6 +111,14 @@ void set_num_threads(int n) {
     configured_threads().store(n, std::memory_order_relaxed);
 }
 
+void Member::pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 int64_t Member::claim(int64_t tasks) {
     uint64_t ticket = team_.ticket_.load(std::memory_order_acquire);
     for (;;) {
@@ -133,13 +133,12 @@ void Member::complete(int64_t tasks) {
     if (team_.done_.fetch_add(1, std::memory_order_acq_rel) + 1 < tasks) return;
     team_.done_.store(0, std::memory_order_relaxed);
     team_.ticket_.store(static_cast<uint64_t>(phase_ + 1) << 32, std::memory_order_release);
-    team_.phase_.store(phase_ + 1, std::memory_order_release);
+    // (seq_cst: notify_all reads whether somebody sleeps, and must not do so before others see the new phase)
+    team_.phase_.store(phase_ + 1, std::memory_order_seq_cst);
     team_.phase_.notify_all();
 }
 
 void Member::wait() {
-    // Tasks of a phase end within microseconds of each other; a thread that waits longer gives its core away.
-    constexpr int kSpins = 1000;
     uint32_t phase = team_.phase_.load(std::memory_order_acquire);
     for (int spin = 0; static_cast<int32_t>(phase - phase_) <= 0; ++spin) {
         if (spin < kSpins) {

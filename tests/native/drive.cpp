@@ -1,9 +1,10 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, several threads inside a call, several
-// callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, several threads inside
+// a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
-// and that bits depend neither on the number of threads nor on whether a forward pass is recorded. A caller's arrays
+// and that bits depend neither on the number of threads, nor on whether a forward pass is recorded, nor on whether a
+// stack runs as one or pass by pass. A caller's arrays
 // are of exactly their size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page
 // that may not be touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
 #include <sys/mman.h>
@@ -12,19 +13,23 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <new>
 #include <random>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "dispatch.hpp"
 #include "engine.hpp"
+#include "schedule.hpp"
 #include "threads.hpp"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -152,6 +157,14 @@ struct Case {
     }
 };
 
+Values<int64_t> random_lengths(std::mt19937_64& random, int64_t N, int64_t most) {
+    Values<int64_t> lengths(N);
+    for (int64_t n = 0; n < N; ++n) {
+        lengths[n] = n % 5 == 3 ? 0 : std::uniform_int_distribution<int64_t>(0, most)(random);
+    }
+    return lengths;
+}
+
 // What a call reads.
 template <class T>
 struct Inputs {
@@ -159,26 +172,28 @@ struct Inputs {
     int states;
     Values<T> x, w_ih, w_hh, b_ih, b_hh, first[kMaxStates], dy, dlast[kMaxStates];
     Values<int64_t> lengths;
-    Layer<T> layer{};
+    Weights<T> weights{};
+    Input<T> input{};
     Layout layout{};
     Output<const T> cotangents{};
 
-    explicit Inputs(const Case& c) : call(c), states(states_of(c.cell)) {
-        std::mt19937_64 random(42);
+    explicit Inputs(const Case& c, uint64_t seed = 42) : call(c), states(states_of(c.cell)) {
+        std::mt19937_64 random(seed);
         const auto [steps, N, I, H] = c.shape;
         const int64_t GH = gates_of(c.cell) * H;
         const double bound = 1 / std::sqrt(static_cast<double>(H));
         x = uniform<T>(random, N * steps * I, 1);
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * H, bound);
-        layer = {c.cell, I, H, x, w_ih, w_hh, nullptr, nullptr, {}};
+        weights = {c.cell, I, H, w_ih, w_hh, nullptr, nullptr};
+        input.x = x;
         if (c.optional) {
             b_ih = uniform<T>(random, GH, bound);
             b_hh = uniform<T>(random, GH, bound);
-            layer.b_ih = b_ih;
-            layer.b_hh = b_hh;
+            weights.b_ih = b_ih;
+            weights.b_hh = b_hh;
             for (int s = 0; s < states; ++s) {
-                layer.first[s] = first[s] = uniform<T>(random, N * H, 1);
+                input.first[s] = first[s] = uniform<T>(random, N * H, 1);
                 cotangents.last[s] = dlast[s] = uniform<T>(random, N * H, 1);
             }
         }
@@ -186,11 +201,7 @@ struct Inputs {
         cotangents.y = dy;
         layout = {N, steps, c.batch_first, c.reverse, nullptr};
         if (c.lengths != Lengths::full) {
-            lengths = Values<int64_t>(N);
-            const int64_t most = c.lengths == Lengths::zero ? 0 : steps;
-            for (int64_t n = 0; n < N; ++n) {
-                lengths[n] = n % 5 == 3 ? 0 : std::uniform_int_distribution<int64_t>(0, most)(random);
-            }
+            lengths = random_lengths(random, N, c.lengths == Lengths::zero ? 0 : steps);
             layout.lengths = lengths;
         }
     }
@@ -238,7 +249,7 @@ Output<T> new_output(const Inputs<T>& in, Outputs<T>& outputs) {
 template <class T>
 Outputs<T> infer(const Inputs<T>& in) {
     Outputs<T> outputs;
-    forward(in.layer, in.layout, new_output(in, outputs));
+    forward(Stack<T>({in.weights}, 1), in.layout, in.input, new_output(in, outputs));
     return outputs;
 }
 
@@ -254,7 +265,7 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
     gradients.b_ih = outputs.add("db_ih", GH);
     gradients.b_hh = outputs.add("db_hh", GH);
     for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add(s ? "dc_0" : "dh_0", N * H);
-    backward(in.layer, in.layout, tape, in.cotangents, gradients);
+    backward(in.weights, in.layout, in.input, tape, in.cotangents, gradients);
     return outputs;
 }
 
@@ -267,7 +278,7 @@ template <class T>
 Results<T> run(const Inputs<T>& in) {
     Results<T> results;
     results.inferred = infer(in);
-    const Tape<T> tape = forward_for_training(in.layer, in.layout, new_output(in, results.recorded));
+    const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, results.recorded));
     results.gradients = pull_back(in, tape);
     return results;
 }
@@ -279,10 +290,99 @@ void check_same(const Results<T>& got, const Results<T>& expected, const std::st
     check_same(got.gradients, expected.gradients, what + ", backward");
 }
 
+// --- stacks of layers ---------------------------------------------------------------------------------------------
+
+struct StackCase {
+    Case layer;  // not reversed
+    int layers, directions;
+
+    std::string name() const {
+        return std::to_string(layers) + " layers, " + std::to_string(directions) + " directions, " + layer.name();
+    }
+};
+
+// What a call of a stack reads: each pass has the weights of a layer of its size.
+template <class T>
+struct StackInputs {
+    StackCase call;
+    int states;
+    std::vector<Inputs<T>> passes;
+    Values<T> first[kMaxStates];
+    std::vector<Weights<T>> weights;
+    Input<T> input{};
+    Layout layout{};
+
+    explicit StackInputs(const StackCase& c) : call(c), states(states_of(c.layer.cell)) {
+        const auto [steps, N, I, H] = c.layer.shape;
+        for (int pass = 0; pass < c.layers * c.directions; ++pass) {
+            Case one = c.layer;
+            if (pass >= c.directions) one.shape.I = c.directions * H;
+            one.optional = one.optional && pass % 3 != 2;
+            passes.emplace_back(one, 42 + pass);
+            weights.push_back(passes.back().weights);
+        }
+        input.x = passes[0].input.x;
+        layout = passes[0].layout;
+        std::mt19937_64 random(7);
+        for (int s = 0; c.layer.optional && s < states; ++s) {
+            input.first[s] = first[s] = uniform<T>(random, static_cast<int64_t>(passes.size()) * N * H, 1);
+        }
+    }
+};
+
+template <class T>
+Output<T> new_output(const StackInputs<T>& in, Outputs<T>& outputs) {
+    const auto [steps, N, I, H] = in.call.layer.shape;
+    Output<T> output{outputs.add("y", N * steps * in.call.directions * H), {}};
+    for (int s = 0; s < in.states; ++s) {
+        output.last[s] = outputs.add(s ? "c_n" : "h_n", static_cast<int64_t>(in.passes.size()) * N * H);
+    }
+    return output;
+}
+
+template <class T>
+Outputs<T> infer(const Stack<T>& stack, const StackInputs<T>& in) {
+    Outputs<T> outputs;
+    forward(stack, in.layout, in.input, new_output(in, outputs));
+    return outputs;
+}
+
+// The same, with a stack of its own for every pass.
+template <class T>
+Outputs<T> infer_by_passes(const StackInputs<T>& in) {
+    const auto [steps, N, I, H] = in.call.layer.shape;
+    const int64_t D = in.call.directions, rows = N * steps;
+    Outputs<T> outputs;
+    const Output<T> output = new_output(in, outputs);
+    std::vector<Values<T>> series;  // between the layers
+    for (int64_t pass = 0; pass < static_cast<int64_t>(in.passes.size()); ++pass) {
+        const int64_t layer = pass / D, direction = pass % D;
+        if (direction == 0 && layer + 1 < in.call.layers) series.emplace_back(rows * D * H);
+        Input<T> input{layer ? static_cast<const T*>(series[static_cast<size_t>(layer - 1)]) : in.input.x, {}};
+        Outputs<T> one;
+        Output<T> of_pass{one.add("y", rows * H), {}};
+        for (int s = 0; s < in.states; ++s) {
+            input.first[s] = in.input.first[s] ? in.input.first[s] + pass * N * H : nullptr;
+            of_pass.last[s] = output.last[s] + pass * N * H;
+        }
+        Layout layout = in.layout;
+        layout.reverse = direction == 1;
+        forward(Stack<T>({in.weights[static_cast<size_t>(pass)]}, 1), layout, input, of_pass);
+        T* to = layer + 1 < in.call.layers ? static_cast<T*>(series[static_cast<size_t>(layer)]) : output.y;
+        for (int64_t row = 0; row < rows; ++row) std::copy_n(of_pass.y + row * H, H, to + (row * D + direction) * H);
+    }
+    return outputs;
+}
+
 // --- what is tried ------------------------------------------------------------------------------------------------
 
-// The engine takes a thread more for each 2 million multiply-adds: these are enough for seven, in LSTM and GRU.
-constexpr Shape kManySequences = {40, 37, 33, 70}, kOneSequence = {700, 1, 9, 70};
+// The engine takes a thread more for each 2 million multiply-adds: these are enough for five to seven, in LSTM and GRU.
+// One sequence is cut along the hidden units, and has several chunks in backward too.
+constexpr Shape kManySequences = {20, 37, 33, 70}, kOneSequence = {520, 1, 9, 70};
+// For four threads in LSTM, each with its share of the hidden units, in numbers of panels that do not divide evenly.
+constexpr Shape kFewInputs = {110, 1, 2, 136}, kTwoSequences = {30, 2, 5, 201};
+// Two and three layers of this run side by side on as many threads.
+constexpr Shape kLayers = {48, 1, 3, 128};
 
 std::vector<Case> cases() {
     std::vector<Case> all;
@@ -308,27 +408,136 @@ std::vector<Case> cases() {
     add({5, 6, 3, 17}, Lengths::zero);
     for (const Lengths lengths : {Lengths::full, Lengths::ragged}) {
         add(kManySequences, lengths);
-        add(kOneSequence, lengths);
         add({2, 3, 1100, 20}, lengths);  // the kernels cut sums over k at 1024
         add({2, 3, 5, 270}, lengths);    // and so is the sum over gates in backward
         add({1, 600, 4, 9}, lengths);    // one step of more rows than a chunk of backward has
         add({300, 7, 4, 9}, lengths);    // several chunks
     }
+    add(kOneSequence, Lengths::full);
+    return all;
+}
+
+std::vector<Case> cases_of_slices() {
+    std::vector<Case> all;
+    for (const Cell cell : {Cell::lstm, Cell::gru}) {
+        all.push_back({cell, kFewInputs, Lengths::full, true, false, true});
+        all.push_back({cell, kTwoSequences, Lengths::ragged, false, true, true});
+    }
+    return all;
+}
+
+std::vector<StackCase> cases_of_stacks() {
+    std::vector<StackCase> all;
+    const auto add = [&](Cell cell, Shape shape, Lengths lengths, int layers, int directions) {
+        const size_t turn = all.size();
+        all.push_back({{cell, shape, lengths, turn % 2 == 0, false, turn % 5 != 3}, layers, directions});
+    };
+    for (int cell = 0; cell < kCells; ++cell) {
+        for (const int directions : {1, 2}) {
+            for (const int layers : {1, 2, 3}) {
+                add(static_cast<Cell>(cell), {7, 5, 3, 17}, Lengths::ragged, layers, directions);
+                add(static_cast<Cell>(cell), {0, 2, 3, 9}, Lengths::full, layers, directions);
+                add(static_cast<Cell>(cell), {3, 0, 5, 9}, Lengths::full, layers, directions);
+            }
+        }
+    }
+    for (const Cell cell : {Cell::rnn_tanh, Cell::lstm, Cell::gru}) {
+        for (const int layers : {2, 3}) add(cell, kLayers, Lengths::full, layers, 1);
+    }
+    add(Cell::gru, kTwoSequences, Lengths::ragged, 2, 1);
+    add(Cell::gru, kLayers, Lengths::full, 2, 2);
+    add(Cell::gru, {20, 9, 5, 70}, Lengths::ragged, 3, 2);
     return all;
 }
 
 template <class T>
-void try_threads(const Case& c, const std::string& isa) {
+std::string name_of(const std::string& isa, const std::string& call) {
+    return isa + (sizeof(T) == 4 ? " float32 " : " float64 ") + call;
+}
+
+template <class T>
+void try_threads(const Case& c, const std::string& isa, std::initializer_list<int> thread_counts) {
     const Inputs<T> in(c);
-    const std::string what = isa + (sizeof(T) == 4 ? " float32 " : " float64 ") + c.name();
+    const std::string what = name_of<T>(isa, c.name());
     set_num_threads(1);
     const Results<T> expected = run(in);
     check_finite(expected.inferred, what);
     check_finite(expected.gradients, what);
     check_same(expected.recorded, expected.inferred, what + ", recorded against inferred");
-    for (const int threads : {2, 7}) {
+    for (const int threads : thread_counts) {
         set_num_threads(threads);
         check_same(run(in), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_stack(const StackCase& c, const std::string& isa) {
+    const StackInputs<T> in(c);
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Outputs<T> expected = infer_by_passes(in);
+    check_finite(expected, what);
+    const Stack<T> stack(in.weights, c.directions);
+    for (const int threads : {1, 2, 3, 4}) {
+        set_num_threads(threads);
+        check_same(infer(stack, in), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+// That the shapes above are cut as is said there. What else the model of schedule.hpp decides is its own affair.
+template <class T>
+void check_cuts(const std::string& isa, const Kernels<T>& kernels) {
+    set_num_threads(4);
+    for (const Shape shape : {kFewInputs, kTwoSequences}) {
+        const auto [steps, N, I, H] = shape;
+        const CellKernels<T>& lstm = kernels.cells[static_cast<int>(Cell::lstm)];
+        const double per_row = static_cast<double>(4 * H * (I + H));
+        const double u_bytes = static_cast<double>(4 * H * H) * sizeof(T);
+        for (const int threads : {2, 3, 4}) {
+            const bool forward = cut_pass(threads, N, u_bytes, lstm.forward_panels(H)).units > 1;
+            const bool backward = cut_pass(threads, N, u_bytes, lstm.backward_panels(H)).units > 1;
+            if (!forward || !backward || threads_for(static_cast<double>(N * steps) * per_row) < 4) {
+                fail(isa + ": a pass meant for slices of hidden units is not cut so");
+            }
+        }
+    }
+}
+
+// Lanes by themselves. Nothing but their order protects the memory that the items write; every so often an item takes
+// long, so that others fall asleep.
+void try_lanes() {
+    constexpr int64_t kItems = 40;
+    const auto work = [](std::vector<int64_t>& values, int64_t lanes, bool in_step, int64_t lane, int64_t item) {
+        int64_t sum = lane + item + ++values[static_cast<size_t>((item + 1) * lanes + lane)];  // twice would show
+        for (int64_t other = 0; other < lanes; ++other) {
+            if (in_step) sum += values[static_cast<size_t>(item * lanes + other)];
+        }
+        if (!in_step && lane > 0) sum += values[static_cast<size_t>((item + 1) * lanes + lane - 1)];
+        values[static_cast<size_t>((item + 1) * lanes + lane)] = sum % 1000003;
+    };
+    for (int round = 0; round < 300; ++round) {
+        const int threads = 2 + round % 4, count = 2 + round / 4 % 4;
+        const bool in_step = round / 16 % 2;
+        std::vector<int64_t> expected(static_cast<size_t>((kItems + 1) * count)), got = expected;
+        for (int64_t item = 0; item < kItems; ++item) {
+            for (int64_t lane = 0; lane < count; ++lane) work(expected, count, in_step, lane, item);
+        }
+        Lanes lanes(count);
+        run_team(threads, [&](Member& team) {
+            const auto ready = [&](int64_t lane, int64_t item) {
+                return in_step ? lanes.all_done(item) : lane == 0 || lanes.done(lane - 1) > item;
+            };
+            for (const int64_t end : {kItems / 3, kItems}) {
+                team.follow(lanes, end, ready, [&](int64_t lane, int64_t item) {
+                    if ((item * count + lane + round) % 29 == 0) {
+                        std::this_thread::sleep_for(std::chrono::microseconds(100));
+                    }
+                    work(got, count, in_step, lane, item);
+                });
+                team.each(2, [](int64_t) {});
+            }
+        });
+        if (got != expected) fail("lanes: " + std::to_string(count) + " on " + std::to_string(threads) + " threads");
     }
 }
 
@@ -349,6 +558,9 @@ template <class T>
 struct Expected {
     std::vector<Inputs<T>> inputs;
     std::vector<Results<T>> results;
+    std::vector<StackInputs<T>> stack_inputs;
+    std::vector<Stack<T>> stacks;
+    std::vector<Outputs<T>> stack_outputs;
 
     Expected() {
         set_num_threads(1);
@@ -358,10 +570,21 @@ struct Expected {
                 results.push_back(run(inputs.back()));
             }
         }
+        for (const auto& [shape, layers, directions] :
+             {std::tuple{kTwoSequences, 1, 1}, {kLayers, 3, 1}, {kLayers, 2, 2}}) {
+            const Case layer{Cell::lstm, shape, Lengths::full, true, false, true};
+            stack_inputs.emplace_back(StackCase{layer, layers, directions});
+            stacks.emplace_back(stack_inputs.back().weights, directions);
+            stack_outputs.push_back(infer(stacks.back(), stack_inputs.back()));
+        }
     }
     void check(const std::string& what) const {
         for (size_t i = 0; i < inputs.size(); ++i) {
             check_same(run(inputs[i]), results[i], what + ", " + inputs[i].call.name());
+        }
+        for (size_t i = 0; i < stacks.size(); ++i) {
+            const std::string name = what + ", " + stack_inputs[i].call.name();
+            check_same(infer(stacks[i], stack_inputs[i]), stack_outputs[i], name);
         }
     }
 };
@@ -384,7 +607,7 @@ void try_callers_at_once(const Expected<T>& expected) {
     // one tape, read by many
     const Inputs<T>& in = expected.inputs[0];
     Outputs<T> outputs;
-    const Tape<T> tape = forward_for_training(in.layer, in.layout, new_output(in, outputs));
+    const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, outputs));
     at_once(4, [&](int) { check_same(pull_back(in, tape), expected.results[0].gradients, "one tape, many callers"); });
 }
 
@@ -423,16 +646,32 @@ void try_forks(const Expected<float>& expected) {
 // `drive no-fork` leaves fork out: emulators cannot start a thread in the child of a process that has threads.
 int main(int argc, char** argv) {
     const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
-    const std::vector<Case> all = cases();
+    const std::vector<Case> all = cases(), slices = cases_of_slices();
+    const std::vector<StackCase> stacks = cases_of_stacks();
+    try_lanes();
+    std::puts("lanes");
+    std::fflush(stdout);
     for (const std::string& isa : available_isas()) {
         use_isa(isa);
         try_maps(isa, kernels().f32);
         try_maps(isa, kernels().f64);
+        check_cuts(isa, kernels().f32);
+        check_cuts(isa, kernels().f64);
         for (const Case& c : all) {
-            try_threads<float>(c, isa);
-            try_threads<double>(c, isa);
+            try_threads<float>(c, isa, {2, 7});
+            try_threads<double>(c, isa, {2, 7});
         }
-        std::printf("%s: %d calls on 1, 2 and 7 threads\n", isa.c_str(), static_cast<int>(2 * all.size()));
+        for (const Case& c : slices) {
+            try_threads<float>(c, isa, {3, 4});
+            try_threads<double>(c, isa, {3, 4});
+        }
+        for (const StackCase& c : stacks) {
+            try_stack<float>(c, isa);
+            try_stack<double>(c, isa);
+        }
+        std::printf("%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, and %d of a stack\n", isa.c_str(),
+                    static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
+                    static_cast<int>(2 * stacks.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

@@ -3,6 +3,8 @@
 namespace rnncore {
 namespace {
 
+constexpr int kOrder = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+
 int numbers_of(const py::array& array) {
     const py::dtype dtype = array.dtype();
     if (dtype.byteorder() != '=') return 0;  // not this machine's
@@ -33,6 +35,14 @@ std::string expected(const char* name, int numbers, Shape shape) {
     return std::string(name) + ": expected " + types + " (" + sizes + (shape.size() == 1 ? ",)" : ")") + ", got ";
 }
 
+}  // namespace
+
+bool is_ready(py::handle object, int numbers) {
+    if (!py::isinstance<py::array>(object)) return false;
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    return (array.flags() & kOrder) == kOrder && (numbers_of(array) & numbers);
+}
+
 bool fits(const py::array& array, Shape shape) {
     if (array.ndim() != static_cast<py::ssize_t>(shape.size())) return false;
     const py::ssize_t* size = array.shape();
@@ -43,7 +53,25 @@ bool fits(const py::array& array, Shape shape) {
     return true;
 }
 
-}  // namespace
+py::array new_array(py::dtype dtype, std::initializer_list<int64_t> shape) {
+    constexpr int64_t kLarge = 1 << 20;
+    int64_t bytes = dtype.itemsize();
+    for (const int64_t size : shape) bytes *= size;
+    if (bytes >= kLarge) {
+        auto buffer = std::make_unique<Buffer>(static_cast<size_t>(bytes));
+        const void* data = buffer->data();
+        const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });
+        buffer.release();
+        return py::array(dtype, shape, data, owner);
+    }
+    // (as py::array does, but without allocating for its shape and strides: small networks notice)
+    const auto& api = py::detail::npy_api::get();
+    PyObject* array =
+        api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype.release().ptr(), static_cast<int>(shape.size()),
+                                  reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, nullptr, 0, nullptr);
+    if (!array) throw py::error_already_set();
+    return py::reinterpret_steal<py::array>(array);
+}
 
 std::string describe(const py::array& array) {
     return py::str(array.dtype()).cast<std::string>() + " " + py::str(array.attr("shape")).cast<std::string>();
@@ -57,7 +85,6 @@ py::array checked_array(const char* name, py::handle object, int numbers, Shape 
     auto array = py::reinterpret_borrow<py::array>(object);
     if (!(numbers_of(array) & numbers)) throw py::type_error(expected(name, numbers, shape) + describe(array));
     if (!fits(array, shape)) throw py::value_error(expected(name, numbers, shape) + describe(array));
-    constexpr int kOrder = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
     if ((array.flags() & kOrder) != kOrder) {
         throw py::value_error(expected(name, numbers, shape) + describe(array) +
                               " that is not C-contiguous and aligned");

@@ -7,7 +7,10 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
+
+#include "../memory.hpp"
 
 namespace rnncore {
 
@@ -30,6 +33,27 @@ struct Dim {
     int64_t size = -1;
 };
 using Shape = std::initializer_list<Dim>;
+
+// Whether the object is an array of one of `numbers`, in this machine's byte order, C-contiguous and aligned: whether
+// the core can take it without conversion.
+bool is_ready(py::handle object, int numbers);
+// The same, or None.
+inline bool is_ready_or_none(py::handle object, int numbers) {
+    return object.is_none() || is_ready(object, numbers);
+}
+// Whether an array has this shape.
+bool fits(const py::array& array, Shape shape);
+
+// A new array. The memory of large ones comes from Buffer: its pages are those of an array that is gone.
+py::array new_array(py::dtype dtype, std::initializer_list<int64_t> shape);
+template <class T>
+py::array new_array(std::initializer_list<int64_t> shape) {
+    return new_array(py::dtype::of<T>(), shape);
+}
+template <class T>
+T* data(const py::array& array) {
+    return reinterpret_cast<T*>(py::detail::array_proxy(array.ptr())->data);
+}
 
 // Type and shape, as messages give them: "float32 (20, 4, 8)".
 std::string describe(const py::array& array);

@@ -5,15 +5,31 @@
 
 #include "../engine.hpp"
 #include "arrays.hpp"
+#include "call.hpp"
 
 namespace rnncore {
 namespace {
 
-// The arguments common to forward and record, checked. The objects keep the arrays alive.
+// The arguments common to forward and record. The objects keep the arrays alive.
 struct Arguments {
     py::object x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths;
     Layout layout;
     int64_t I, H;
+};
+
+// Whether nothing has to be converted: all arrays of the dtype of w_ih, and x with a batch axis.
+bool ready(const Arguments& a) {
+    if (!is_ready(a.w_ih, kFloat32 | kFloat64)) return false;
+    const int numbers = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
+    return is_ready(a.x, numbers) && py::reinterpret_borrow<py::array>(a.x).ndim() != 2 && is_ready(a.w_hh, numbers) &&
+           is_ready_or_none(a.b_ih, numbers) && is_ready_or_none(a.b_hh, numbers) && is_ready_or_none(a.h_0, numbers) &&
+           is_ready_or_none(a.c_0, numbers) && is_ready_or_none(a.lengths, kInt64);
+}
+
+template <class T>
+struct Layer {
+    Weights<T> weights;
+    Input<T> input;
 };
 
 template <class T>
@@ -34,39 +50,24 @@ Layer<T> checked_layer(Cell cell, Arguments& a) {
     a.layout.T = x.shape(batch_first ? 1 : 0);
     const Dim batch{"N", a.layout.N};
 
-    // Every size the engine computes stays far inside 64 bits.
-    const double most = static_cast<double>(a.layout.N + 1) * static_cast<double>(a.layout.T + 1) *
-                        (8.0 * static_cast<double>(G * a.H) + static_cast<double>(a.I));
-    if (most > 1e17) throw py::value_error("x: " + describe(x) + " is too large for H = " + std::to_string(a.H));
-
-    a.layout.lengths = read_optional<int64_t>("lengths", a.lengths, {batch});
-    for (int64_t n = 0; a.layout.lengths && n < a.layout.N; ++n) {
-        const int64_t length = a.layout.lengths[n];
-        if (length >= 0 && length <= a.layout.T) continue;
-        throw py::value_error("lengths: expected values from 0 to T = " + std::to_string(a.layout.T) + ", got " +
-                              std::to_string(length) + " at row " + std::to_string(n));
-    }
+    check_size(x, a.layout, G * a.H, a.I);
+    a.layout.lengths = checked_lengths(a.lengths, a.layout);
     Layer<T> layer{};
-    layer.cell = cell;
-    layer.I = a.I;
-    layer.H = a.H;
-    layer.x = static_cast<const T*>(x.data());
-    layer.w_ih = static_cast<const T*>(w_ih.data());
-    layer.w_hh = static_cast<const T*>(w_hh.data());
-    layer.b_ih = read_optional<T>("b_ih", a.b_ih, {gates});
-    layer.b_hh = read_optional<T>("b_hh", a.b_hh, {gates});
-    layer.first[0] = read_optional<T>("h_0", a.h_0, {batch, hidden});
+    layer.weights = {cell,
+                     a.I,
+                     a.H,
+                     static_cast<const T*>(w_ih.data()),
+                     static_cast<const T*>(w_hh.data()),
+                     read_optional<T>("b_ih", a.b_ih, {gates}),
+                     read_optional<T>("b_hh", a.b_hh, {gates})};
+    layer.input.x = static_cast<const T*>(x.data());
+    layer.input.first[0] = read_optional<T>("h_0", a.h_0, {batch, hidden});
     if (states_of(cell) > 1) {
-        layer.first[1] = read_optional<T>("c_0", a.c_0, {batch, hidden});
+        layer.input.first[1] = read_optional<T>("c_0", a.c_0, {batch, hidden});
     } else if (!a.c_0.is_none()) {
         throw py::type_error("c_0: expected None, since this cell has no cell state");
     }
     return layer;
-}
-
-template <class T>
-T* data(py::array& array) {
-    return static_cast<T*>(array.mutable_data());
 }
 
 // The arrays of Output<T>, new.
@@ -77,11 +78,11 @@ struct NewOutput {
 
     NewOutput(Cell cell, const Arguments& a) : arrays(static_cast<size_t>(1 + states_of(cell))) {
         const auto [N, T_, batch_first, reverse, lengths] = a.layout;
-        py::array_t<T> y({batch_first ? N : T_, batch_first ? T_ : N, a.H});
+        py::array y = new_array<T>({batch_first ? N : T_, batch_first ? T_ : N, a.H});
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
         for (int s = 0; s < states_of(cell); ++s) {
-            py::array_t<T> last({N, a.H});
+            py::array last = new_array<T>({N, a.H});
             pointers.last[s] = data<T>(last);
             arrays[static_cast<size_t>(1 + s)] = std::move(last);
         }
@@ -89,12 +90,13 @@ struct NewOutput {
 };
 
 template <class T>
-py::tuple forward_as(Cell cell, Arguments& arguments) {
+py::object forward_as(Cell cell, Arguments& arguments) {
     const Layer<T> layer = checked_layer<T>(cell, arguments);
     NewOutput<T> output(cell, arguments);
     {
         const py::gil_scoped_release nogil;
-        forward(layer, arguments.layout, output.pointers);
+        const Layout& layout = arguments.layout;
+        forward(Stack<T>({layer.weights}, 1, layout.T == 1 ? layout.N : 0), layout, layer.input, output.pointers);
     }
     return output.arrays;
 }
@@ -106,10 +108,16 @@ struct Recording {
     Layer<T> layer;
     Tape<T> tape;
 
-    py::tuple backward(py::object dy, py::object dh_n, py::object dc_n) const {
+    // None if a gradient would have to be converted.
+    py::object backward(py::object dy, py::object dh_n, py::object dc_n) const {
+        if (!is_ready_or_none(dy, kNumbers<T>) || !is_ready_or_none(dh_n, kNumbers<T>) ||
+            !is_ready_or_none(dc_n, kNumbers<T>)) {
+            return py::none();
+        }
         const auto& [N, T_, batch_first, reverse, lengths] = arguments.layout;
-        const int64_t I = layer.I, H = layer.H, GH = gates_of(layer.cell) * H;
-        const int states = states_of(layer.cell);
+        const Weights<T>& weights = layer.weights;
+        const int64_t I = weights.I, H = weights.H, GH = gates_of(weights.cell) * H;
+        const int states = states_of(weights.cell);
         const Dim batch{"N", N}, steps{"T", T_}, hidden{"H", H};
         const Dim outer = batch_first ? batch : steps, inner = batch_first ? steps : batch;
         Output<const T> cotangents{};
@@ -121,17 +129,18 @@ struct Recording {
             throw py::type_error("dc_n: expected None, since this cell has no cell state");
         }
 
-        py::array_t<T> dx({outer.size, inner.size, I}), dw_ih({GH, I}), dw_hh({GH, H}), db_ih(GH), db_hh(GH);
+        py::array dx = new_array<T>({outer.size, inner.size, I}), dw_ih = new_array<T>({GH, I}),
+                  dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}), db_hh = new_array<T>({GH});
         Gradients<T> gradients{data<T>(dx), data<T>(dw_ih), data<T>(dw_hh), data<T>(db_ih), data<T>(db_hh), {}};
         py::tuple result(static_cast<size_t>(5 + states));
         for (int s = 0; s < states; ++s) {
-            py::array_t<T> first({N, H});
+            py::array first = new_array<T>({N, H});
             gradients.first[s] = data<T>(first);
             result[static_cast<size_t>(5 + s)] = std::move(first);
         }
         {
             const py::gil_scoped_release nogil;
-            rnncore::backward(layer, arguments.layout, tape, cotangents, gradients);
+            rnncore::backward(weights, arguments.layout, layer.input, tape, cotangents, gradients);
         }
         result[0] = std::move(dx);
         result[1] = std::move(dw_ih);
@@ -145,21 +154,21 @@ struct Recording {
 using AnyRecording = std::variant<Recording<float>, Recording<double>>;
 
 template <class T>
-py::tuple record_as(Cell cell, Arguments& arguments) {
+py::object record_as(Cell cell, Arguments& arguments) {
     const Layer<T> layer = checked_layer<T>(cell, arguments);
     NewOutput<T> output(cell, arguments);
     auto tape = [&] {
         const py::gil_scoped_release nogil;
-        return forward_for_training(layer, arguments.layout, output.pointers);
+        return forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers);
     }();
     return py::make_tuple(output.arrays, AnyRecording(Recording<T>{arguments, layer, std::move(tape)}));
 }
 
-// The dtype of w_ih decides; the others must agree.
+// In the dtype of w_ih; None if something would have to be converted.
 template <class Float, class Double>
-py::tuple by_dtype(const py::object& w_ih, Float as_float, Double as_double) {
-    const py::array array = checked_array("w_ih", w_ih, kFloat32 | kFloat64, {{"G*H"}, {"I"}});
-    return array.itemsize() == sizeof(float) ? as_float() : as_double();
+py::object by_dtype(const Arguments& a, Float as_float, Double as_double) {
+    if (!ready(a)) return py::none();
+    return py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? as_float() : as_double();
 }
 
 }  // namespace
@@ -175,13 +184,13 @@ void register_layer(py::module_& m) {
                         py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
         Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
         return by_dtype(
-            w_ih, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
+            a, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
     });
     m.def("record", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                        py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
         Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
         return by_dtype(
-            w_ih, [&] { return record_as<float>(cell, a); }, [&] { return record_as<double>(cell, a); });
+            a, [&] { return record_as<float>(cell, a); }, [&] { return record_as<double>(cell, a); });
     });
     py::class_<AnyRecording>(m, "Recording")
         .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {

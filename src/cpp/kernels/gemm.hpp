@@ -32,28 +32,38 @@ struct Scratch {
 // left in cache. (Prefetching the panel in software did not help: at one row the loop runs at the bandwidth of L2.)
 enum class Order { ascending, descending };
 
-// Rows times every panel. sink.row(i, panel, side) says where row i of `side` panels from `panel` on goes (contiguous),
-// sink.finish(begin, end, panel, side) is called when rows [begin, end) of those panels are complete. init is one row
-// in panel order, or null for zero.
+// Rows times the panels `span`. sink.row(i, panel, side) says where row i of `side` panels from `panel` on goes
+// (contiguous), sink.finish(begin, end, panel, side) is called when rows [begin, end) of those panels are complete.
+// init is one row in panel order, or null for zero.
 template <class T, class ARow, class Sink>
-void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* init, ARow a_row, Sink sink,
+void multiply(int64_t rows, int64_t K, Panels panels, Span span, const T* packed, const T* init, ARow a_row, Sink sink,
               Order order = Order::ascending) {
     constexpr int L = kLanes<T>;
     if (rows == 0) return;
     const int64_t full_vectors = panels.gates * panels.panel_blocks;
-    const int64_t full_panels = panels.blocks / panels.panel_blocks;  // and perhaps a narrow one behind them
+    // full panels, and perhaps a narrow one behind them
+    const int64_t full_end = least(span.end, panels.blocks / panels.panel_blocks);
+    const int64_t full_panels = full_end > span.begin ? full_end - span.begin : 0;
     const int64_t most_rows = EvenSplit(rows, max_rows(static_cast<int>(full_vectors))).largest();
     const int64_t most_side = side_by_side(static_cast<int>(most_rows), static_cast<int>(full_vectors));
     const int64_t full_groups = ceil_div(full_panels, most_side);
-    const int64_t groups = full_groups + (full_panels < panels.count());
+    const int64_t groups = full_groups + (full_panels < span.end - span.begin);
+
+    const auto group_at = [=](int64_t g) { return order == Order::ascending ? g : groups - 1 - g; };
+    const auto panel_of = [=](int64_t group) { return span.begin + least(group * most_side, full_panels); };
 
     for (int64_t g = 0; g < groups; ++g) {
-        const int64_t group = order == Order::ascending ? g : groups - 1 - g;
-        const int64_t panel = least(group * most_side, full_panels);
-        const int64_t side = group < full_groups ? least(most_side, full_panels - panel) : 1;
+        const int64_t group = group_at(g), panel = panel_of(group);
+        const int64_t side = group < full_groups ? least(most_side, full_end - panel) : 1;
         const int V = panels.vectors(panel);
-        const T* b = packed + panel * K * full_vectors * L;
+        const RightStride stride =
+            panels.stride ? RightStride{panels.stride, full_vectors * L} : RightStride{V * L, K * V * L};
+        const T* b = packed + panel * full_vectors * L * (panels.stride ? 1 : K);
         const T* panel_init = init ? init + panel * full_vectors * L : kZeros<T>;
+
+        // The panel to come, which its tiles find in L2 if this one's bring it there, a share each.
+        const bool more = g + 1 < groups && !panels.stride;
+        const T* ahead = more ? packed + panel_of(group_at(g + 1)) * full_vectors * L * K : b;
 
         const EvenSplit split(rows, max_rows(V));
         const int64_t block_tiles = K > kBlockK ? kTilesPerRowBlock : 1;
@@ -70,7 +80,8 @@ void multiply(int64_t rows, int64_t K, Panels panels, const T* packed, const T* 
                         out[r] = sink.row(begin + r, panel, side);
                         from[r] = k ? out[r] : panel_init;
                     }
-                    tiles<T, false>.at[V][R][side](least(kBlockK, K - k), a, b + k * V * L, K * V * L, from, out);
+                    tiles<T, false>.at[V][R][side](least(kBlockK, K - k), a, b + k * stride.row, stride, from, out,
+                                                   ahead + (p % V * K + k) * L);
                 }
             }
             sink.finish(split.begin(part), split.begin(part_end), panel, side);
@@ -114,14 +125,14 @@ struct StoreRows {
 };
 
 template <class T>
-void multiply_rows(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, const int64_t* caller_row,
-                   T* out) {
+void multiply_rows(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, int64_t b_stride,
+                   const int64_t* caller_row, T* out) {
     const FlushDenormals guard;
-    const Panels panels = column_panels<T>(columns);
+    const Panels panels = column_panels<T>(columns, b_stride);
     T scratch[kScratchSize<T>];
     const auto out_row = [=](int64_t i) { return out + caller_row[i] * columns; };
     multiply(
-        rows, K, panels, b, static_cast<const T*>(nullptr), [=](int64_t i) { return a + i * K; },
+        rows, K, panels, panels.all(), b, static_cast<const T*>(nullptr), [=](int64_t i) { return a + i * K; },
         StoreRows<T, decltype(out_row)>{columns, out_row, {panels, scratch}});
 }
 

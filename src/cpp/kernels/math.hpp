@@ -1,5 +1,8 @@
 // sigmoid(x) = 1 / (1 + e^-x) and tanh(x) over vectors of float32 and float64, one division each, without branches.
 //
+// A division takes as long as ten other operations and more, so both also come as quotients that are not divided yet:
+// a cell that needs several of them divides once, by the product of their denominators (invert).
+//
 // Every function reduces its argument by a multiple of ln 2 (or half of it), so that a short polynomial on a small
 // interval and a power of two written straight into the exponent bits give the exponential. NaN returns NaN, the
 // infinities return the limits, and no result leaves [0, 1] or [-1, 1]. Denormals are expected to be flushed
@@ -47,6 +50,17 @@ inline V clamp(V x, T low, T high) {
 inline constexpr float kRound32 = 0x1.8p23f + 127;
 inline constexpr double kRound64 = 0x1.8p52 + 1023;
 
+// top / bottom, to be divided later.
+template <class V>
+struct Quotient {
+    V top, bottom;
+};
+
+// Arguments of sigmoid below this are taken for it where denominators are multiplied: sigmoid is then 2.5e-13 (float32)
+// or 1e-100 (float64) instead of less, and the product of three denominators stays finite.
+template <class T>
+inline constexpr T kSigmoidFloor = sizeof(T) == sizeof(float) ? T(-29) : T(-230);
+
 //   z = 4 - x log2(e),  m = round(z),  f = z - m        sigmoid = 1 / (1 + 2^(m-4) 2^f),  |f| <= 1/2
 //
 // The 4 makes the result monotone. It puts every x < 1.4 on a grid of 2^-22 or coarser, whose steps move 2^f further
@@ -56,14 +70,17 @@ inline constexpr double kRound64 = 0x1.8p52 + 1023;
 // At the lower clamp 2^(m-4) is infinite and the result exactly 0; at the upper one the result has long been 1.
 //
 // 2^f: relative error 9.3e-8, with c0 = 1 pinned so that sigmoid(0) = 1/2.
-inline Vec<float> sigmoid(Vec<float> x) {
+inline Vec<float> sigmoid_denominator(Vec<float> x, float floor = kSigmoidFloor<float>) {
     using V = Vec<float>;
     const V round = splat(kRound32 - 4);
-    const V z = fma(clamp(x, -88.7f, 80.0f), splat(-0x1.715476p+0f), splat(4.0f));
+    const V z = fma(clamp(x, floor, 80.0f), splat(-0x1.715476p+0f), splat(4.0f));
     const V m = z + round;
     const V f = z - (m - round);
     const V p = polynomial(f, 1.0f, 0x1.62e42ap-1f, 0x1.ebf9c2p-3f, 0x1.c6b6d8p-5f, 0x1.3ce8acp-7f, 0x1.5bda40p-10f);
-    return 1.0f / fma(from_bits(bits(m) << 23), p, splat(1.0f));
+    return fma(from_bits(bits(m) << 23), p, splat(1.0f));
+}
+inline Vec<float> sigmoid(Vec<float> x) {
+    return 1.0f / sigmoid_denominator(x, -88.7f);
 }
 
 //   k = round(2 x / ln 2),  r = x - k ln(2)/2,  u = tanh(r),  s = 2^k = e^(k ln 2)
@@ -75,7 +92,7 @@ inline Vec<float> sigmoid(Vec<float> x) {
 // ends in three zero bits, so one multiply-add reduces exactly while k < 8, and beyond that tanh is flat.
 //
 // tanh(r) / r: error below 0.63 2^-24 weighted by r, since u counts absolutely once s != 1; c0 = 1 pinned.
-inline Vec<float> tanh(Vec<float> x) {
+inline Quotient<Vec<float>> tanh_quotient(Vec<float> x) {
     using V = Vec<float>;
     const V round = splat(kRound32);
     const V a = clamp(x, -10.0f, 10.0f);
@@ -85,7 +102,11 @@ inline Vec<float> tanh(Vec<float> x) {
     const V u = fma(r * r2, polynomial(r2, -0x1.554edep-2f, 0x1.0c2fd2p-3f), r);
     const V s = from_bits(bits(z) << 23);
     const V sum = s + 1.0f, difference = s - 1.0f;
-    return fma(u, sum, difference) / fma(u, difference, sum);
+    return {fma(u, sum, difference), fma(u, difference, sum)};
+}
+inline Vec<float> tanh(Vec<float> x) {
+    const auto [top, bottom] = tanh_quotient(x);
+    return top / bottom;
 }
 
 inline constexpr double kLog2E = 0x1.71547652b82fep+0;
@@ -117,12 +138,15 @@ inline ExpParts exp_parts(Vec<double> y, Vec<double> z) {
 //   sigmoid = 1 / (1 + 2^k + 2^k p),  y = -x
 //
 // The smaller of 1 and 2^k joins 2^k p first: either fixed order would round twice at the scale of the sum for some k.
-inline Vec<double> sigmoid(Vec<double> x) {
+inline Vec<double> sigmoid_denominator(Vec<double> x, double floor = kSigmoidFloor<double>) {
     using V = Vec<double>;
-    const V y = clamp(-x, -40.0, 709.4);
+    const V y = clamp(-x, -40.0, -floor);
     const auto [k, scale, p, tail] = exp_parts(y, fma(y, splat(kLog2E), splat(kRound64)));
     const V one = splat(1.0);
-    return one / (fma(scale, p, min(one, scale)) + max(one, scale));
+    return fma(scale, p, min(one, scale)) + max(one, scale);
+}
+inline Vec<double> sigmoid(Vec<double> x) {
+    return 1.0 / sigmoid_denominator(x, -709.4);
 }
 
 //   y = 2 |x|,  k = round(y log2(e) - 1/4),  n = e^y - 1 = 2^k p + (2^k - 1),  tanh |x| = n / (n + 2)
@@ -133,7 +157,11 @@ inline Vec<double> sigmoid(Vec<double> x) {
 //   tanh |x| = |x| + (p - |x| (p + 2)) / (p + 2) = |x| + (tail - |x| p) / (n + 2)
 //
 // The quarter extends k = 0 to y < 0.52; from there on the cancellation in 2^k p + (2^k - 1) is harmless.
-inline Vec<double> tanh(Vec<double> x) {
+struct TanhParts {
+    Vec<double> base, top, bottom;
+    IVec<double> sign;
+};
+inline TanhParts tanh_parts(Vec<double> x) {
     using V = Vec<double>;
     const IVec<double> sign = bits(splat(-0.0));
     const V a = min(splat(20.0), from_bits(bits(x) & ~sign));
@@ -142,7 +170,15 @@ inline Vec<double> tanh(Vec<double> x) {
     const V n = fma(scale, p, scale - 1.0);
     const V top = k == 0.0 ? fma(-a, p, tail) : n;
     const V base = k == 0.0 ? a : V{};
-    return from_bits(bits(base + top / (n + 2.0)) | (bits(x) & sign));
+    return {base, top, n + 2.0, bits(x) & sign};
+}
+inline Vec<double> tanh(Vec<double> x) {
+    const auto [base, top, bottom, sign] = tanh_parts(x);
+    return from_bits(bits(base + top / bottom) | sign);
+}
+inline Quotient<Vec<double>> tanh_quotient(Vec<double> x) {
+    const auto [base, top, bottom, sign] = tanh_parts(x);
+    return {from_bits(bits(fma(base, bottom, top)) | sign), bottom};
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ void outer_panel(const OuterProduct<T>& product, int64_t panel, T* packed_b) {
         const T* from[kMaxRows];
         T* out[kMaxRows];
         for (int64_t r = 0; r < R; ++r) from[r] = out[r] = product.c + first * product.M + (begin + r) * width;
-        tiles<T, true>.at[V][R][1](product.rows, a, packed_b, 0, from, out);
+        tiles<T, true>.at[V][R][1](product.rows, a, packed_b, {width, 0}, from, out, packed_b);
     }
 }
 
@@ -76,6 +76,37 @@ void unpack_outer(const OuterProduct<T>& product, int64_t panel, T* gradient, T*
         }
     }
     for (int64_t l = 0; l < present; ++l) sums[first + l] = c[M * width + l];
+}
+
+// The same for few rows, in the same bits: gradient (columns, M-1) and sums (columns) at once, nothing packed.
+inline constexpr int64_t kFewRows = 8;
+
+template <class T>
+void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a_row, T* gradient, T* sums) {
+    const FlushDenormals guard;
+    constexpr int64_t L = kLanes<T>;
+    const int64_t M = product.M - 1, rows = product.rows, columns = product.columns;
+    const auto strip = [&](int64_t m, auto part) {
+        Vec<T> a_strip[kFewRows];
+        for (int64_t k = 0; k < rows; ++k) a_strip[k] = load(a + a_row[k] * M + m, part);
+        for (int64_t column = 0; column < columns; ++column) {
+            Vec<T> acc{};
+            for (int64_t k = 0; k < rows; ++k) acc = fma(a_strip[k], splat(product.b[k * columns + column]), acc);
+            store(gradient + column * M + m, acc, part);
+        }
+    };
+    int64_t m = 0;
+    for (; m + L <= M; m += L) strip(m, Full{});
+    if (m < M) strip(m, Tail{static_cast<int>(M - m)});
+
+    const auto sum = [&](int64_t column, auto part) {
+        Vec<T> acc{};
+        for (int64_t k = 0; k < rows; ++k) acc += load(product.b + k * columns + column, part);
+        store(sums + column, acc, part);
+    };
+    int64_t column = 0;
+    for (; column + L <= columns; column += L) sum(column, Full{});
+    if (column < columns) sum(column, Tail{static_cast<int>(columns - column)});
 }
 
 }  // namespace

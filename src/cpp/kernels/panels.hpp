@@ -2,6 +2,7 @@
 // with all of k, so that a tile reads it front to back.
 #pragma once
 
+#include "../api.hpp"
 #include "tile.hpp"
 
 namespace rnncore::RNNCORE_ISA {
@@ -13,8 +14,10 @@ struct Panels {
     int gates;
     int panel_blocks;
     int64_t blocks;
+    int64_t stride = 0;  // between the rows of an operand that is not packed, whose columns fill whole blocks
 
     int64_t count() const { return ceil_div(blocks, panel_blocks); }
+    Span all() const { return {0, count()}; }
     int64_t first_block(int64_t panel) const { return panel * panel_blocks; }
     // Vectors of `side` panels from `panel` on.
     int vectors(int64_t panel, int64_t side = 1) const {
@@ -55,9 +58,10 @@ void pack_gates(const T* w, int64_t K, int64_t H, T* out) {
     }
 }
 
+// Of a matrix that is packed by pack_columns, or, with a stride, read as it is.
 template <class T>
-Panels column_panels(int64_t columns) {
-    return {1, kMaxVectors, ceil_div(columns, kLanes<T>)};
+Panels column_panels(int64_t columns, int64_t stride = 0) {
+    return {1, kMaxVectors, ceil_div(columns, kLanes<T>), stride};
 }
 
 // Columns [first, first + width) of w (K, stride) as [K][width], width a multiple of L, zeros beyond the last column.

@@ -5,14 +5,15 @@
 #include "../api.hpp"
 #include "cells/cell.hpp"
 #include "gemm.hpp"
+#include "unpacked.hpp"
 
 namespace rnncore::RNNCORE_ISA {
 namespace {
 
-// Rows of a slice [begin, end) of the sorted batch that are alive at step t.
-inline int64_t alive(const Batch& batch, int64_t t, int64_t begin, int64_t end) {
+// How many of these sorted rows are alive at step t.
+inline int64_t alive(const Batch& batch, int64_t t, Span rows) {
     if (t >= batch.T) return 0;
-    const int64_t n = least(batch.count[t], end) - begin;
+    const int64_t n = least(batch.count[t], rows.end) - rows.begin;
     return n > 0 ? n : 0;
 }
 
@@ -25,19 +26,33 @@ Panels gate_panels(int64_t H) {
     return {Cell::gates, kMaxVectors / Cell::gates, ceil_div(H, kLanes<T>)};
 }
 
+// Panels of hidden units in the forward and in the backward direction.
+template <class Cell, class T>
+int64_t forward_panels(int64_t H) {
+    return gate_panels<Cell, T>(H).count();
+}
+template <class T>
+int64_t backward_panels(int64_t H) {
+    return column_panels<T>(H).count();
+}
+
 // --- forward ------------------------------------------------------------------------------------------------------
 
-// One step of one slice: what the epilogue of the recurrent product reads and writes. Pointers are to the slice's first
-// row; rows of pre and saved are gate-interleaved, [H/L][gate][L], the last block cut to its width.
+// One step of some rows: what the epilogue of the recurrent product reads and writes. Pointers are to the first of
+// these rows; rows of pre and saved are gate-interleaved, [H/L][gate][L], the last block cut to its width.
 template <class Cell, class T>
 struct ForwardStep {
-    int64_t H;
-    const T* pre;
+    int64_t H, I;
+    const T* pre;  // or null, and then what it takes to make it:
+    const T* x;
+    const T* w;
+    const T* b_ih;
     const T* prev[Cell::states];
     T* next[Cell::states];
     T* saved;  // null in inference
     T* y;
-    const int64_t* y_row;
+    int64_t y_stride;
+    const int64_t* caller_row;
     Scratch<T> scratch;
 
     T* row(int64_t i, int64_t panel, int64_t side) const { return scratch.row(i, panel, side); }
@@ -59,85 +74,110 @@ struct ForwardStep {
     template <class Part>
     inline __attribute__((always_inline)) void epilogue(int64_t i, int64_t unit, int64_t width, const T* u_row,
                                                         Part part) const {
-        Vec<T> x[Cell::gates], u[Cell::gates], from[Cell::states], to[Cell::states];
+        Vec<T> x_gates[Cell::gates], u[Cell::gates], from[Cell::states], to[Cell::states];
         Vec<T> keep[Cell::saved ? Cell::saved : 1];
-        const T* x_row = pre + i * H * Cell::gates + unit * Cell::gates;
-        for (int g = 0; g < Cell::gates; ++g) {
-            x[g] = load(x_row + g * width, part);
-            u[g] = load(u_row + g * kLanes<T>);
+        if (pre) {
+            const T* pre_row = pre + i * H * Cell::gates + unit * Cell::gates;
+            for (int g = 0; g < Cell::gates; ++g) x_gates[g] = load(pre_row + g * width, part);
+        } else {
+            input(x_gates, x + caller_row[i] * I, unit);
         }
+        for (int g = 0; g < Cell::gates; ++g) u[g] = load(u_row + g * kLanes<T>);
         for (int s = 0; s < Cell::states; ++s) from[s] = load(prev[s] + i * H + unit, part);
-        Cell::forward(x, u, from, to, keep);
+        Cell::forward(x_gates, u, from, to, keep);
         for (int s = 0; s < Cell::states; ++s) store(next[s] + i * H + unit, to[s], part);
-        store(y + y_row[i] * H + unit, to[0], part);
+        store(y + caller_row[i] * y_stride + unit, to[0], part);
         if (Cell::saved && saved) {
             T* saved_row = saved + i * H * Cell::saved + unit * Cell::saved;
             for (int s = 0; s < Cell::saved; ++s) store(saved_row + s * width, keep[s], part);
         }
     }
+    // x W' + b_ih of L units, in the order of multiply
+    void input(Vec<T>* gates, const T* x_row, int64_t unit) const {
+        constexpr int64_t L = kLanes<T>;
+        const Panels& panels = scratch.panels;
+        const int64_t panel = unit / L / panels.panel_blocks, first = panels.first_block(panel) * Cell::gates * L;
+        const int64_t stride = panels.vectors(panel) * L, at = unit * Cell::gates - first;
+        for (int g = 0; g < Cell::gates; ++g) gates[g] = load(b_ih + first + at + g * L);
+        const T* w_row = w + first * I + at;
+        for (int64_t k = 0; k < I; ++k, w_row += stride) {
+            const Vec<T> xk = splat(x_row[k]);
+            for (int g = 0; g < Cell::gates; ++g) gates[g] = fma(xk, load(w_row + g * L), gates[g]);
+        }
+    }
 };
 
 template <class Cell, class T>
-void forward(const Forward<T>& task, int64_t row_begin, int64_t row_end, T* pre, const T** x_rows) {
+void input(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span part, T* pre) {
+    const FlushDenormals guard;
+    T scratch[kScratchSize<T>];
+    const Panels panels = gate_panels<Cell, T>(task.H);
+    const auto pre_row = [=, &task](int64_t i) { return pre + i * task.H * Cell::gates; };
+    const StoreRows<T, decltype(pre_row)> sink{task.H, pre_row, {panels, scratch}};
+    const auto x_row = [=](int64_t i) { return x_rows[i]; };
+    if (task.packed) {
+        multiply(rows, task.I, panels, part, task.w, task.b_ih, x_row, sink);
+    } else {
+        multiply_unpacked(rows, task.I, task.H, panels, part, task.w, task.b_ih, x_row, sink);
+    }
+}
+
+template <class Cell, class T>
+void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* pre) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const Batch& batch = task.batch;
-    const int64_t H = task.H, I = task.I;
+    const int64_t H = task.H;
     const Panels panels = gate_panels<Cell, T>(H);
+    const int64_t unit_begin = panels.first_block(part.begin) * kLanes<T>;
+    const int64_t unit_end = least(H, panels.first_block(part.end) * kLanes<T>);
 
-    for (int64_t t = 0, chunk_end; alive(batch, t, row_begin, row_end) > 0; t = chunk_end) {
-        // pre = x W' + b_ih for as many steps as keep it in L2
-        int64_t rows = 0;
-        for (chunk_end = t; alive(batch, chunk_end, row_begin, row_end) > 0; ++chunk_end) {
-            const int64_t n = alive(batch, chunk_end, row_begin, row_end);
-            if (rows > 0 && rows + n > task.chunk_rows) break;
-            const int64_t* caller_row = batch.caller_row + batch.offset[chunk_end] + row_begin;
-            for (int64_t i = 0; i < n; ++i) x_rows[rows++] = task.x + caller_row[i] * I;
+    for (int64_t t = time.begin; t < time.end; ++t) {
+        const int64_t n = alive(batch, t, rows);
+        const int64_t first = batch.offset[t] + rows.begin;
+        const int64_t prev_row = (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + rows.begin;
+        const int64_t next_row = (task.keep ? batch.N + batch.offset[t] : (t + 1) % 2 * batch.N) + rows.begin;
+
+        ForwardStep<Cell, T> step{};
+        step.H = H;
+        step.I = task.I;
+        step.pre = pre;
+        step.x = task.x;
+        step.w = task.w;
+        step.b_ih = task.b_ih;
+        for (int s = 0; s < Cell::states; ++s) {
+            step.prev[s] = task.states[s] + prev_row * H;
+            step.next[s] = task.states[s] + next_row * H;
         }
-        const auto pre_row = [=](int64_t i) { return pre + i * H * Cell::gates; };
-        multiply(
-            rows, I, panels, task.w, task.b_ih, [=](int64_t i) { return x_rows[i]; },
-            StoreRows<T, decltype(pre_row)>{H, pre_row, {panels, scratch}});
+        step.saved = task.keep ? task.saved + first * H * Cell::saved : nullptr;
+        step.y = task.y;
+        step.y_stride = task.y_stride;
+        step.caller_row = batch.caller_row + first;
+        step.scratch = {panels, scratch};
+        // u = h_{t-1} U' + b_hh, then the cell
+        const T* h = step.prev[0];
+        const auto h_row = [=](int64_t i) { return h + i * H; };
+        if (task.packed) {
+            multiply(n, H, panels, part, task.u, task.b_hh, h_row, step, alternating(t));
+        } else {
+            multiply_unpacked(n, H, H, panels, part, task.u, task.b_hh, h_row, step);
+        }
 
-        const T* step_pre = pre;
-        for (; t < chunk_end; ++t) {
-            const int64_t n = alive(batch, t, row_begin, row_end);
-            const int64_t first = batch.offset[t] + row_begin;
-            const int64_t prev_row =
-                (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + row_begin;
-            const int64_t next_row = (task.keep ? batch.N + batch.offset[t] : (t + 1) % 2 * batch.N) + row_begin;
-
-            ForwardStep<Cell, T> step{};
-            step.H = H;
-            step.pre = step_pre;
+        // rows whose sequence ends here
+        for (int64_t i = alive(batch, t + 1, rows); i < n; ++i) {
+            const int64_t caller = batch.order[rows.begin + i];
             for (int s = 0; s < Cell::states; ++s) {
-                step.prev[s] = task.states[s] + prev_row * H;
-                step.next[s] = task.states[s] + next_row * H;
+                __builtin_memcpy(task.last[s] + caller * H + unit_begin, step.next[s] + i * H + unit_begin,
+                                 sizeof(T) * (unit_end - unit_begin));
             }
-            step.saved = task.keep ? task.saved + first * H * Cell::saved : nullptr;
-            step.y = task.y;
-            step.y_row = batch.caller_row + first;
-            step.scratch = {panels, scratch};
-            // u = h_{t-1} U' + b_hh, then the cell
-            const T* h = step.prev[0];
-            multiply(
-                n, H, panels, task.u, task.b_hh, [=](int64_t i) { return h + i * H; }, step, alternating(t));
-
-            // rows whose sequence ends here
-            for (int64_t i = alive(batch, t + 1, row_begin, row_end); i < n; ++i) {
-                const int64_t caller = batch.order[row_begin + i];
-                for (int s = 0; s < Cell::states; ++s) {
-                    __builtin_memcpy(task.last[s] + caller * H, step.next[s] + i * H, sizeof(T) * H);
-                }
-            }
-            step_pre += n * H * Cell::gates;
         }
+        if (pre) pre += n * H * Cell::gates;
     }
 }
 
 // --- backward -----------------------------------------------------------------------------------------------------
 
-// One step of one slice of BPTT. Where ForwardStep has gates interleaved, gradients of gates lie gate-major as in
+// One step of BPTT of some rows. Where ForwardStep has gates interleaved, gradients of gates lie gate-major as in
 // torch: they are operands of the products that follow.
 template <class Cell, class T>
 struct BackwardStep {
@@ -146,7 +186,7 @@ struct BackwardStep {
     const T* prev[Cell::states];
     const T* next[Cell::states];
     const T* dy;  // null if absent
-    const int64_t* y_row;
+    const int64_t* caller_row;
     T* dh_carry;
     T* dc;
     T* dx;
@@ -181,7 +221,7 @@ struct BackwardStep {
             from[s] = load(prev[s] + at, part);
             to[s] = load(next[s] + at, part);
         }
-        if (dy) dh += load(dy + y_row[i] * H + unit, part);
+        if (dy) dh += load(dy + caller_row[i] * H + unit, part);
         if (Cell::hidden_carry) carry = load(dh_carry + at, part);
         if (Cell::states > 1) dc_unit = load(dc + at, part);
         Cell::backward(keep, from, to, dh, carry, dc_unit, dx_unit, du_unit);
@@ -197,11 +237,11 @@ struct BackwardStep {
 
 // dh of the rows whose sequence ends here comes from the gradient of the final state instead of a product.
 template <class T, class Sink>
-void finish_ending_rows(const Backward<T>& task, int64_t row_begin, int64_t begin, int64_t end, const Sink& sink) {
+void finish_ending_rows(const Backward<T>& task, int64_t first_row, Span ending, Span part, const Sink& sink) {
     const Panels panels = sink.scratch.panels;
-    for (int64_t i = begin; i < end; ++i) {
-        const T* dlast = task.dlast[0] ? task.dlast[0] + task.batch.order[row_begin + i] * task.H : nullptr;
-        for (int64_t panel = 0; panel < panels.count(); ++panel) {
+    for (int64_t i = ending.begin; i < ending.end; ++i) {
+        const T* dlast = task.dlast[0] ? task.dlast[0] + task.batch.order[first_row + i] * task.H : nullptr;
+        for (int64_t panel = part.begin; panel < part.end; ++panel) {
             T* dh = sink.row(i, panel, 1);
             const int64_t first = panels.first_block(panel) * kLanes<T>;
             const int64_t width = panels.vectors(panel) * kLanes<T>;
@@ -216,21 +256,21 @@ void finish_ending_rows(const Backward<T>& task, int64_t row_begin, int64_t begi
 }
 
 template <class Cell, class T>
-void backward(const Backward<T>& task, int64_t t_begin, int64_t t_end, int64_t row_begin, int64_t row_end) {
+void backward(const Backward<T>& task, Span time, Span rows, Span part) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const Batch& batch = task.batch;
     const int64_t H = task.H, GH = H * Cell::gates;
-    const Panels panels = column_panels<T>(H);
+    const Panels panels = column_panels<T>(H, task.u_stride);
     const auto gates_at = [&](T* buffer, int64_t t) {
-        return buffer + (batch.offset[t] - batch.offset[t_begin] + row_begin) * GH;
+        return buffer + (batch.offset[t] - batch.offset[task.chunk.begin] + rows.begin) * GH;
     };
 
-    for (int64_t t = t_end - 1; t >= t_begin; --t) {
-        const int64_t n = alive(batch, t, row_begin, row_end);
-        const int64_t continuing = alive(batch, t + 1, row_begin, row_end);
-        const int64_t first = batch.offset[t] + row_begin;
-        const int64_t prev_row = (t ? batch.N + batch.offset[t - 1] : 0) + row_begin;
+    for (int64_t t = time.end - 1; t >= time.begin; --t) {
+        const int64_t n = alive(batch, t, rows);
+        const int64_t continuing = alive(batch, t + 1, rows);
+        const int64_t first = batch.offset[t] + rows.begin;
+        const int64_t prev_row = (t ? batch.N + batch.offset[t - 1] : 0) + rows.begin;
 
         BackwardStep<Cell, T> step{};
         step.H = H;
@@ -240,21 +280,19 @@ void backward(const Backward<T>& task, int64_t t_begin, int64_t t_end, int64_t r
             step.next[s] = task.states[s] + (batch.N + first) * H;
         }
         step.dy = task.dy;
-        step.y_row = batch.caller_row + first;
-        if (Cell::hidden_carry) step.dh_carry = task.dh_carry + row_begin * H;
-        if (Cell::states > 1) step.dc = task.dc + row_begin * H;
+        step.caller_row = batch.caller_row + first;
+        if (Cell::hidden_carry) step.dh_carry = task.dh_carry + rows.begin * H;
+        if (Cell::states > 1) step.dc = task.dc + rows.begin * H;
         step.dx = gates_at(task.dx_gates, t);
         step.du = gates_at(task.du_gates, t);
         step.scratch = {panels, scratch};
         // dh = du_{t+1} U, then the cell
-        const T* du_next = t + 1 < t_end ? gates_at(task.du_gates, t + 1) : task.du_next + row_begin * GH;
+        const T* du = t + 1 < task.chunk.end ? gates_at(task.du_gates, t + 1) : task.du_next + rows.begin * GH;
         multiply(
-            continuing, GH, panels, task.u, static_cast<const T*>(nullptr), [=](int64_t i) { return du_next + i * GH; },
-            step, alternating(t));
-        finish_ending_rows(task, row_begin, continuing, n, step);
+            continuing, GH, panels, part, task.u, static_cast<const T*>(nullptr),
+            [=](int64_t i) { return du + i * GH; }, step, alternating(t));
+        finish_ending_rows(task, rows.begin, {continuing, n}, part, step);
     }
-    const int64_t n = alive(batch, t_begin, row_begin, row_end);
-    if (n > 0) __builtin_memcpy(task.du_next + row_begin * GH, gates_at(task.du_gates, t_begin), sizeof(T) * n * GH);
 }
 
 // The gradient of the initial state: what the first step hands back, or the final state's where there is no step.
@@ -281,22 +319,23 @@ struct FirstState {
 };
 
 template <class Cell, class T>
-void backward_first(const Backward<T>& task, int64_t row_begin, int64_t row_end) {
+void backward_first(const Backward<T>& task, Span rows) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const int64_t H = task.H, GH = H * Cell::gates;
-    const int64_t* order = task.batch.order + row_begin;
-    const T* dh_carry = Cell::hidden_carry ? task.dh_carry + row_begin * H : nullptr;
-    const Panels panels = column_panels<T>(H);
+    const int64_t* order = task.batch.order + rows.begin;
+    const T* dh_carry = Cell::hidden_carry ? task.dh_carry + rows.begin * H : nullptr;
+    const Panels panels = column_panels<T>(H, task.u_stride);
     const FirstState<Cell, T> sink{H, dh_carry, task.dfirst[0], order, {panels, scratch}};
-    const int64_t started = alive(task.batch, 0, row_begin, row_end);
-    const T* du = task.du_next + row_begin * GH;
+    const int64_t started = alive(task.batch, 0, rows), all = rows.end - rows.begin;
+    const T* du = task.du_next + rows.begin * GH;
     multiply(
-        started, GH, panels, task.u, static_cast<const T*>(nullptr), [=](int64_t i) { return du + i * GH; }, sink);
-    finish_ending_rows(task, row_begin, started, row_end - row_begin, sink);
+        started, GH, panels, panels.all(), task.u, static_cast<const T*>(nullptr),
+        [=](int64_t i) { return du + i * GH; }, sink);
+    finish_ending_rows(task, rows.begin, {started, all}, panels.all(), sink);
     if (Cell::states > 1) {
-        for (int64_t i = 0; i < row_end - row_begin; ++i) {
-            __builtin_memcpy(task.dfirst[1] + order[i] * H, task.dc + (row_begin + i) * H, sizeof(T) * H);
+        for (int64_t i = 0; i < all; ++i) {
+            __builtin_memcpy(task.dfirst[1] + order[i] * H, task.dc + (rows.begin + i) * H, sizeof(T) * H);
         }
     }
 }

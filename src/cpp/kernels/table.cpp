@@ -10,9 +10,12 @@ namespace {
 
 template <class Cell, class T>
 constexpr CellKernels<T> cell_kernels() {
-    return {Cell::gates,        Cell::states,         Cell::saved,
-            Cell::hidden_carry, Cell::split_gradient, pack_gates<T, Cell::gates>,
-            forward<Cell, T>,   backward<Cell, T>,    backward_first<Cell, T>};
+    return {Cell::gates,          Cell::states,
+            Cell::saved,          Cell::hidden_carry,
+            Cell::split_gradient, forward_panels<Cell, T>,
+            backward_panels<T>,   pack_gates<T, Cell::gates>,
+            input<Cell, T>,       forward<Cell, T>,
+            backward<Cell, T>,    backward_first<Cell, T>};
 }
 
 // f over an array, so that its accuracy can be measured from outside.
@@ -40,6 +43,8 @@ template <class T>
 constexpr Kernels<T> kernels() {
     return {
         kLanes<T>,
+        kUnpackedRows,
+        kFewRows,
         kLanes<T> * kMaxVectors,
         // in the order of enum class Cell
         {cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
@@ -49,6 +54,7 @@ constexpr Kernels<T> kernels() {
         pack_outer_rows<T>,
         outer_panel<T>,
         unpack_outer<T>,
+        outer_few_rows<T>,
         map_sigmoid<T>,
         map_tanh<T>};
 }

@@ -34,10 +34,18 @@ constexpr int side_by_side(int rows, int vectors) {
 }
 inline constexpr int kMaxSideBySide = kWantedAccumulators / 3;
 
+// Between the rows and between the panels of B.
+struct RightStride {
+    int64_t row, panel;
+};
+
+// `ahead` is what will be read after this operand: one line of it at every k is brought into L2.
+//
 // out[r][p][v] = init[r][p][v] + sum over k of a[r][k] * b[p][k][v] for R rows, P panels of V vectors. A is read as
 // rows (a[r] points at row r) or, if Packed, as [k][R] from a[0].
 template <class T, int R, int P, int V, bool Packed>
-void tile(int64_t K, const T* const* a, const T* b, int64_t panel_stride, const T* const* init, T* const* out) {
+void tile(int64_t K, const T* const* a, const T* b, RightStride stride, const T* const* init, T* const* out,
+          const T* ahead) {
     constexpr int L = kLanes<T>;
     Vec<T> acc[R][P * V];
     const T* row[R];
@@ -47,12 +55,14 @@ void tile(int64_t K, const T* const* a, const T* b, int64_t panel_stride, const 
 #pragma GCC unroll 16
         for (int v = 0; v < P * V; ++v) acc[r][v] = load(init[r] + v * L);
     }
+#pragma GCC unroll 4
     for (int64_t k = 0; k < K; ++k) {
+        __builtin_prefetch(ahead + k * L, 0, 2);
         Vec<T> bk[P * V];
 #pragma GCC unroll 16
         for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 16
-            for (int v = 0; v < V; ++v) bk[p * V + v] = load(b + p * panel_stride + (k * V + v) * L);
+            for (int v = 0; v < V; ++v) bk[p * V + v] = load(b + p * stride.panel + k * stride.row + v * L);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
@@ -69,7 +79,7 @@ void tile(int64_t K, const T* const* a, const T* b, int64_t panel_stride, const 
 }
 
 template <class T>
-using Tile = void (*)(int64_t, const T* const*, const T*, int64_t, const T* const*, T* const*);
+using Tile = void (*)(int64_t, const T* const*, const T*, RightStride, const T* const*, T* const*, const T*);
 
 template <class T, bool Packed>
 struct Tiles {

@@ -19,8 +19,11 @@ struct Gru {
     template <class V>
     static void forward(const V* x, const V* u, const V* prev, V* next, V* saved) {
         const V r = sigmoid(x[0] + u[0]);
-        const V z = sigmoid(x[1] + u[1]);
-        const V n = tanh(fma(r, u[2], x[2]));
+        // z = 1/Z and n = m/D with one division
+        const V Z = sigmoid_denominator(x[1] + u[1]);
+        const auto [m, D] = tanh_quotient(fma(r, u[2], x[2]));
+        const V inverse = 1 / (Z * D);
+        const V z = D * inverse, n = m * Z * inverse;
         next[0] = fma(z, prev[0] - n, n);
         saved[0] = r, saved[1] = z, saved[2] = n, saved[3] = u[2];
     }

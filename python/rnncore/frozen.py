@@ -1,0 +1,73 @@
+"""Recurrent layers for inference alone, with weights packed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from rnncore.layers import _Recurrent
+
+__all__ = ["Frozen"]
+
+
+class Frozen:
+    """What `frozen()` of a layer returns: its weights, packed for the instruction set in use, and nothing to train.
+
+    A call of a layer packs the weights each time, since they may have changed; a call of this does not. It may be
+    called from many threads at a time, and pickled.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Whose parameters are copied.
+
+    Attributes
+    ----------
+    parameters : mapping of str to ndarray
+        Names and shapes are the layer's. Neither the mapping nor the arrays can be written to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> frozen = rc.LSTM(3, 8, rng=0).frozen()
+    >>> frozen
+    Frozen(LSTM(3, 8))
+    >>> y, (h_n, c_n) = frozen(np.ones((2, 5, 3), dtype=np.float32))
+    >>> y.shape, h_n.shape
+    ((2, 5, 8), (1, 2, 8))
+    >>> frozen.parameters["bias_ih_l0"].flags.writeable
+    False
+    """
+
+    __slots__ = ("_forward", "_layer")
+
+    def __init__(self, layer: _Recurrent) -> None:
+        self._layer = layer._snapshot()
+        self._forward = self._layer._pack().forward
+
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        """The parameters that were packed."""
+        return MappingProxyType(self._layer.parameters)
+
+    def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
+        """Run the layer on x. Parameters, results and errors are those of a call of the layer, and so are the bits.
+
+        Fastest if x and the state are C-contiguous arrays of the layer's dtype and x has a batch axis: then nothing
+        is converted.
+        """
+        result = self._forward(x, state, lengths)
+        return self._layer._run_converted(self._forward, x, state, lengths) if result is None else result
+
+    def __repr__(self) -> str:
+        """Return ``Frozen(<the layer>)``."""
+        return f"Frozen({self._layer!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the layer, whose weights are packed anew."""
+        return Frozen, (self._layer,)

@@ -1,0 +1,127 @@
+// Layers on top of each other with weights packed once, called many times.
+#include "stack.hpp"
+
+#include <variant>
+#include <vector>
+
+#include "../engine.hpp"
+#include "arrays.hpp"
+#include "call.hpp"
+
+namespace rnncore {
+namespace {
+
+template <class T>
+class PackedStack {
+public:
+    PackedStack(std::vector<Weights<T>> weights, int directions, bool batch_first)
+        : stack_(weights, directions), batch_first_(batch_first) {}
+
+    // (y, state) as a layer returns them, or None if an argument would have to be converted or does not fit.
+    py::object forward(const py::object& x, const py::object& state, const py::object& lengths) const {
+        if (!is_ready(x, kNumbers<T>) || !is_ready_or_none(lengths, kInt64)) return py::none();
+        const auto series = py::reinterpret_borrow<py::array>(x);
+        const int64_t I = stack_.passes[0].I, H = stack_.H, D = stack_.directions;
+        if (series.ndim() != 3 || series.shape(2) != I) return py::none();
+        const int64_t outer = series.shape(0), inner = series.shape(1);
+        Layout layout{batch_first_ ? outer : inner, batch_first_ ? inner : outer, batch_first_, false, nullptr};
+        if (!lengths.is_none() && !fits(py::reinterpret_borrow<py::array>(lengths), {{"N", layout.N}})) {
+            return py::none();
+        }
+        const int64_t passes = static_cast<int64_t>(stack_.passes.size());
+        Input<T> input{static_cast<const T*>(series.data()), {}};
+        if (!read_state(state, {{"D*L", passes}, {"N", layout.N}, {"H", H}}, input)) return py::none();
+        check_size(series, layout, passes * stack_.cell_kernels().gates * H, I);
+        layout.lengths = checked_lengths(lengths, layout);
+
+        Output<T> output{};
+        py::array y = new_array<T>({outer, inner, D * H});
+        output.y = data<T>(y);
+        const int states = stack_.cell_kernels().states;
+        py::object last[kMaxStates];
+        for (int s = 0; s < states; ++s) {
+            py::array array = new_array<T>({passes, layout.N, H});
+            output.last[s] = data<T>(array);
+            last[s] = std::move(array);
+        }
+        {
+            const py::gil_scoped_release nogil;
+            rnncore::forward(stack_, layout, input, output);
+        }
+        return py::make_tuple(
+            std::move(y), states == 1 ? std::move(last[0]) : py::object(py::make_tuple(std::move(last[0]), last[1])));
+    }
+
+private:
+    // False if it does not fit: None, an array, or a tuple (h, c) of which each may be None.
+    bool read_state(const py::object& state, Shape shape, Input<T>& input) const {
+        const int states = stack_.cell_kernels().states;
+        if (state.is_none()) return true;
+        if (states > 1 && (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != states)) return false;
+        for (int s = 0; s < states; ++s) {
+            const py::handle part = states == 1 ? py::handle(state) : py::handle(PyTuple_GET_ITEM(state.ptr(), s));
+            if (part.is_none()) continue;
+            if (!is_ready(part, kNumbers<T>)) return false;
+            const auto array = py::reinterpret_borrow<py::array>(part);
+            if (!fits(array, shape)) return false;
+            input.first[s] = static_cast<const T*>(array.data());
+        }
+        return true;
+    }
+
+    Stack<T> stack_;
+    bool batch_first_;
+};
+
+using AnyStack = std::variant<PackedStack<float>, PackedStack<double>>;
+
+// weights: a tuple (w_ih, w_hh, b_ih, b_hh) for each pass.
+template <class T>
+AnyStack pack(Cell cell, const py::list& weights, int directions, bool batch_first) {
+    const size_t count = weights.size();
+    if (count == 0 || directions < 1 || directions > 2 || count % static_cast<size_t>(directions) != 0) {
+        throw py::value_error("weights: expected those of one or two directions of every layer");
+    }
+    const int64_t G = gates_of(cell);
+    std::vector<Weights<T>> passes;
+    for (const py::handle item : weights) {
+        const auto arrays = py::reinterpret_borrow<py::tuple>(item);
+        const int64_t H = checked_array("w_hh", arrays[1], kNumbers<T>, {{"G*H"}, {"H"}}).shape(1);
+        const int64_t I = checked_array("w_ih", arrays[0], kNumbers<T>, {{"G*H", G * H}, {"I"}}).shape(1);
+        const size_t index = passes.size();
+        const bool fits_below =
+            index < static_cast<size_t>(directions) ? index == 0 || I == passes[0].I : I == directions * passes[0].H;
+        if (H < 1 || !fits_below || (index > 0 && H != passes[0].H)) {
+            throw py::value_error("weights: the passes do not fit each other");
+        }
+        const Dim gates{"G*H", G * H};
+        passes.push_back({cell, I, H, read<T>("w_ih", arrays[0], {gates, {"I", I}}),
+                          read<T>("w_hh", arrays[1], {gates, {"H", H}}), read_optional<T>("b_ih", arrays[2], {gates}),
+                          read_optional<T>("b_hh", arrays[3], {gates})});
+    }
+    const py::gil_scoped_release nogil;
+    return PackedStack<T>(passes, directions, batch_first);
+}
+
+}  // namespace
+
+void register_stack(py::module_& m) {
+    py::class_<AnyStack>(m, "Stack")
+        .def(py::init([](Cell cell, const py::list& weights, int directions, bool batch_first) {
+            for (const py::handle item : weights) {
+                if (!py::isinstance<py::tuple>(item) || py::len(item) != 4) {
+                    throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh)");
+                }
+            }
+            const bool single = py::len(weights) > 0 && is_ready(weights[0].cast<py::tuple>()[0], kFloat32);
+            return single ? pack<float>(cell, weights, directions, batch_first)
+                          : pack<double>(cell, weights, directions, batch_first);
+        }))
+        .def("forward",
+             [](const AnyStack& stack, const py::object& x, const py::object& state,
+                const py::object& lengths) -> py::object {
+                 return std::visit([&](const auto& s) { return s.forward(x, state, lengths); }, stack);
+             });
+}
+
+}  // namespace rnncore
