@@ -1,4 +1,4 @@
-"""The machine: its name, its processors, and how fast its NumPy multiplies matrices."""
+"""The machine: its name, its processors, and how busy they are."""
 
 import os
 import platform
@@ -6,10 +6,7 @@ import time
 
 import numpy as np
 
-__all__ = ["cpu_count", "cpu_model", "describe", "others_cpu_seconds", "sgemm_flops_per_second"]
-
-SGEMM_SIZE = 1024
-SGEMM_SECONDS = 1.0
+__all__ = ["cpu_count", "cpu_model", "describe", "others_cpu_seconds"]
 
 
 def cpu_count() -> int:
@@ -54,20 +51,3 @@ def others_cpu_seconds() -> float | None:
         return None
     busy = user + nice + system + irq + softirq + steal
     return busy / os.sysconf("SC_CLK_TCK") - time.process_time()
-
-
-def sgemm_flops_per_second() -> float:
-    """Return the best rate of NumPy's float32 matrix product of size 1024, on the threads of this process.
-
-    A yardstick that needs no compiler, not the peak of the processor: a BLAS may not use its widest vectors.
-    """
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, SGEMM_SIZE, SGEMM_SIZE), dtype=np.float32)
-    out = a @ b
-    best = float("inf")
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < SGEMM_SECONDS:
-        start = time.perf_counter()
-        np.matmul(a, b, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2 * SGEMM_SIZE**3 / best

@@ -1,132 +1,69 @@
-"""The numbers as text: a line for each point, then geometric means of ratios."""
+"""Put results into a document: medians of one or several runs of run.py as Markdown tables, and plots of them.
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+    python benchmarks/report.py results1.json results2.json --into docs/performance.md --plots docs/
 
-from agreement import TOLERANCE
-from libraries import OURS, PEERS
-from problems import Shape
+The document needs two lines, ``<!-- results: begin -->`` and ``<!-- results: end -->``; what is between them is
+replaced. Plots need matplotlib. Without --into, the tables are printed.
+"""
 
-__all__ = ["geometric_means", "heading", "notes", "opening", "point_lines", "summary"]
+import argparse
+import os
+import sys
+from pathlib import Path
 
-Message = Mapping[str, Any]
+from combine import combine, load
+from markdown import markdown
 
-FASTEST = "fastest"  # the fastest peer at each point
-LABEL = "{:<5}{:<9}{:<17}{:<8}"  # cell, mode, shape, ours
-WIDTH = 12
-BUSY = "(!)"  # marks points timed while other processes ran
-BUSY_CPUS = 0.2
+__all__ = ["main"]
 
-
-def opening(machine: Message, versions: Mapping[str, str], missing: Sequence[str], peers: Sequence[str]) -> str:
-    """Say what is compared, where and how."""
-    used = {name: library for name, library in (OURS | PEERS).items() if name in OURS or name in peers}
-    lines = [
-        f"CPU: {machine['cpu']}, {machine['cpus']} usable; load average {machine['load_average']}",
-        f"system: {machine['system']}, Python {machine['python']}, NumPy's BLAS: {machine['numpy_blas']}",
-        "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        *(f"threads of {name}: {library.threads}" for name, library in used.items()),
-        *([f"not installed, left out: {', '.join(missing)}"] if missing else []),
-        f"float32; every result is checked before timing ({TOLERANCE})",
-        "training: forward, then backward to x, weights and biases. Ratios: time of the peer / ours",
-    ]
-    return "\n".join(lines)
+BEGIN = "<!-- results: begin -->"
+END = "<!-- results: end -->"
 
 
-def heading(start: Message, peers: Sequence[str]) -> str:
-    """Open the table of one number of threads."""
-    columns = "".join(f"{name:>{WIDTH}}" for name in ["us", "GFLOP/s", "% of sgemm", *peers])
-    return "\n".join(
-        [
-            "",
-            f"{_plural(start['threads'])}; sgemm rate {start['sgemm_flops_per_second'] / 1e9:.0f} "
-            f"GFLOP/s; {'; '.join(start['rnncore_config'])}",
-            LABEL.format("cell", "mode", "T,N,I,H", "ours") + columns,
-        ]
-    )
+def main() -> None:
+    """Run the command."""
+    arguments = _arguments()
+    try:
+        runs = combine(load(arguments.results))
+        text = markdown(runs)
+        if arguments.into:
+            _write(arguments.into, _between_markers(arguments.into, text))
+        elif not arguments.plots:
+            print(text, end="")
+    except (OSError, ValueError) as error:
+        sys.exit(f"report.py: {error}")
+    if arguments.plots:
+        from plots import plot_ratios, plot_roofline  # the one place that needs matplotlib
+
+        plot_ratios(runs, arguments.plots / "performance-ratios.svg")
+        if runs.limits:
+            plot_roofline(runs, arguments.plots / "performance-roofline.svg")
 
 
-def point_lines(point: Message, start: Message, peers: Sequence[str]) -> Iterator[str]:
-    """Show one point: a line for each of ours."""
-    shape = Shape(*(point[size] for size in Shape._fields))
-    timings = point["timings"]
-    for ours in (name for name in OURS if name in timings):
-        seconds = timings[ours]["seconds"]
-        rate = point["flops"] / seconds
-        numbers = [
-            f"{seconds * 1e6:.4g}" if seconds < 1e-2 else f"{seconds * 1e6:.0f}",
-            f"{rate / 1e9:.1f}",
-            f"{100 * rate / start['sgemm_flops_per_second']:.0f}",
-            *(f"{timings[peer]['seconds'] / seconds:.2f}" if peer in timings else "-" for peer in peers),
-        ]
-        label = LABEL.format(point["cell"], point["mode"], str(shape), ours)
-        mark = f" {BUSY}" if _disturbed(point) else ""
-        yield label + "".join(f"{number:>{WIDTH}}" for number in numbers) + mark
+def _between_markers(path: Path, text: str) -> str:
+    """Return the document with `text` between the markers."""
+    document = path.read_text(encoding="utf-8")
+    if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(BEGIN) > document.index(END):
+        raise ValueError(f"{path}: expected one line {BEGIN} and after it one line {END}")
+    before, _, rest = document.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def geometric_means(points: Sequence[Message], peers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the geometric means of ratios, per threads, mode, cell (and all cells) and one of ours."""
-    groups: dict[tuple[Any, ...], list[Message]] = {}
-    for point in points:
-        for cell in ("all", point["cell"]):
-            for ours in (name for name in OURS if name in point["timings"]):
-                groups.setdefault((point["threads"], point["mode"], cell, ours), []).append(point)
-    return [
-        dict(zip(("threads", "mode", "cell", "ours"), key, strict=True))
-        | {"points": len(members), "ratios": _mean_ratios(members, key[-1], peers)}
-        for key, members in groups.items()
-    ]
+def _write(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename, so that the document is never half there."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
-def _mean_ratios(points: Sequence[Message], ours: str, peers: Sequence[str]) -> dict[str, float]:
-    logs: dict[str, list[float]] = {}
-    for point in points:
-        seconds = {name: timing["seconds"] for name, timing in point["timings"].items()}
-        ratios = {peer: seconds[peer] / seconds[ours] for peer in peers if peer in seconds}
-        if ratios:
-            ratios[FASTEST] = min(ratios.values())
-        for name, ratio in ratios.items():
-            logs.setdefault(name, []).append(math.log(ratio))
-    return {name: math.exp(math.fsum(values) / len(values)) for name, values in logs.items()}
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Put results of run.py into a document.")
+    parser.add_argument("results", type=Path, nargs="+", metavar="FILE", help="what run.py --out wrote")
+    parser.add_argument("--into", type=Path, metavar="DOCUMENT", help="replace what is between its markers")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write performance-*.svg there")
+    return parser.parse_args()
 
 
-def summary(means: Sequence[Mapping[str, Any]], peers: Sequence[str]) -> str:
-    """Show what `geometric_means` returned."""
-    columns = [*peers, FASTEST]
-    head = f"{'threads':<9}{'mode':<10}{'cell':<6}{'ours':<10}{'points':>6}"
-    lines = ["", "geometric means of ratios; fastest: the fastest peer at each point"]
-    lines.append(head + "".join(f"{name:>{WIDTH}}" for name in columns))
-    for row in means:
-        label = f"{row['threads']:<9}{row['mode']:<10}{row['cell']:<6}{row['ours']:<10}{row['points']:>6}"
-        ratios = (f"{row['ratios'][name]:.2f}" if name in row["ratios"] else "-" for name in columns)
-        lines.append(label + "".join(f"{ratio:>{WIDTH}}" for ratio in ratios))
-    return "\n".join(lines)
-
-
-def notes(points: Sequence[Message]) -> Iterator[str]:
-    """Say what makes numbers doubtful: other processes, and libraries that used more CPUs than threads."""
-    busy = [point["others_cpus"] for point in points if _disturbed(point)]
-    if busy:
-        yield (
-            f"{BUSY} {len(busy)} of {len(points)} points were timed while other processes kept {BUSY_CPUS} "
-            f"CPUs or more busy, up to {max(busy):.1f}: repeat them on an idle machine"
-        )
-    totals: dict[tuple[int, str], tuple[float, float]] = {}
-    for point in points:
-        for name, timing in point["timings"].items():
-            key = point["threads"], name
-            cpu, elapsed = totals.get(key, (0.0, 0.0))
-            elapsed += sum(timing["samples"]) * timing["calls_per_sample"]
-            totals[key] = cpu + timing["cpu_seconds"], elapsed
-    for (threads, name), (cpu, elapsed) in totals.items():
-        if cpu > 1.05 * threads * elapsed:
-            yield f"note: {name} set to {_plural(threads)} kept {cpu / elapsed:.2f} CPUs busy"
-
-
-def _disturbed(point: Message) -> bool:
-    return point["others_cpus"] is not None and point["others_cpus"] >= BUSY_CPUS
-
-
-def _plural(threads: int) -> str:
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+if __name__ == "__main__":
+    main()

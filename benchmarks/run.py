@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import report
+import tables
 import worker
+from environment import environment
 from libraries import OURS, PEERS
+from limits import NoLimitsError, measure_limits
 from problems import CELLS, GRID, MODES, QUICK_GRID, Shape
+from ratios import geometric_means, ratios_of_points
+from roofline import with_percentages
 
 __all__ = ["main"]
 
@@ -31,7 +35,11 @@ def main() -> None:
         os.dup2(2, 1)
         worker.serve(worker.Request.from_json(sys.stdin.read()), messages)
     else:
-        _compare(_arguments())
+        arguments = _arguments()
+        try:
+            _compare(arguments)
+        except KeyboardInterrupt:
+            sys.exit(f"interrupted: {arguments.out or 'no file'} has the points so far")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -40,35 +48,39 @@ def _compare(arguments: argparse.Namespace) -> None:
     peers = [name for name in arguments.peers if PEERS[name].installed()]
     missing = [name for name in arguments.peers if name not in peers]
     libraries = [*OURS.values(), *(PEERS[name] for name in peers)]
-    versions = {name: number for library in libraries for name, number in library.versions().items()}
-    described = machine.describe()
-    print(report.opening(described, versions, missing, peers), flush=True)
+    results: Message = {
+        "machine": machine.describe(),
+        "versions": {name: number for library in libraries for name, number in library.versions().items()},
+        "missing": missing,
+        "repeats": arguments.repeats,
+        "complete": False,
+        "threads": [],
+        "points": [],
+        "geometric_means": [],
+    }
+    print(tables.opening(results["machine"], results["versions"], missing, peers), flush=True)
+    try:
+        limits = {each.threads: each for each in measure_limits(arguments.threads)}
+    except NoLimitsError as error:
+        print(f"the limits of the machine are not known, so no percentages of them: {error}", flush=True)
+        limits = {}
 
-    starts: list[Message] = []
-    points: list[Message] = []
     for threads in arguments.threads:
+        limit = limits.get(threads)
         request = worker.Request(threads, arguments.repeats, peers, arguments.modes, arguments.cells, arguments.shapes)
         for message in _messages(request):
             if message.pop("kind") == "start":
-                starts.append(message)
-                print(report.heading(message, peers), flush=True)
+                results["threads"].append(message | {"limits": limit.to_dict() if limit else None})
+                print(tables.heading(message, limit, peers), flush=True)
             else:
-                points.append(message)
-                print(*report.point_lines(message, starts[-1], peers), sep="\n", flush=True)
+                point = with_percentages(message, limit) if limit else message
+                results["points"].append(point)
+                print(*tables.point_lines(point, peers), sep="\n", flush=True)
+            _write(arguments.out, results)
 
-    means = report.geometric_means(points, peers)
-    print(report.summary(means, peers), *report.notes(points), sep="\n")
-    if arguments.out:
-        results = {
-            "machine": described,
-            "versions": versions,
-            "missing": missing,
-            "repeats": arguments.repeats,
-            "threads": starts,
-            "points": points,
-            "geometric_means": means,
-        }
-        _write(arguments.out, results)
+    results["complete"] = True
+    _write(arguments.out, results)
+    print(tables.summary(results["geometric_means"], peers), *tables.notes(results["points"]), sep="\n")
 
 
 def _messages(request: worker.Request) -> Iterator[Message]:
@@ -76,7 +88,7 @@ def _messages(request: worker.Request) -> Iterator[Message]:
     command = [sys.executable, str(Path(__file__).resolve()), "--worker"]
     with subprocess.Popen(
         command,
-        env=worker.environment(request.threads),
+        env=environment(request.threads),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -91,11 +103,13 @@ def _messages(request: worker.Request) -> Iterator[Message]:
         sys.exit(f"the worker with {request.threads} thread(s) failed: see above")
 
 
-def _write(path: Path, results: Message) -> None:
-    """Write under a temporary name, then rename, so that the file is never half there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+def _write(path: Path | None, results: Message) -> None:
+    """Bring the means up to date; write under a temporary name, then rename, so that the file is never half there."""
+    results["geometric_means"] = geometric_means(ratios_of_points(results["points"]))
+    if path:
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,7 +121,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", type=_shape, nargs="+", metavar="T,N,I,H", help="default: the grid")
     parser.add_argument("--repeats", type=int, default=5, help="samples of each library; default: 5")
     parser.add_argument("--quick", action="store_true", help="three shapes, lstm and gru, torch, 1 thread")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON, after every point")
     arguments = parser.parse_args()
     if arguments.repeats < 1:
         parser.error(f"--repeats: expected at least 1, got {arguments.repeats}")

@@ -8,18 +8,16 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TextIO
 
-import machine
 from agreement import check_agreement
 from libraries import OURS, PEERS, Library, Task
 from problems import Array, Problem, Shape, flops
 from timing import time_interleaved
 
-__all__ = ["Request", "environment", "serve"]
+__all__ = ["Request", "serve"]
 
 Message = dict[str, Any]
 
@@ -46,18 +44,6 @@ class Request:
         return cls(**fields | {"shapes": [Shape(*sizes) for sizes in fields["shapes"]]})
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of a worker."""
-    overrides = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would slow the BLAS of NumPy down
-    variables = {name: value for name, value in os.environ.items() if name not in overrides}
-    for library in ("RNNCORE", "OMP", "OPENBLAS", "MKL"):
-        variables[f"{library}_NUM_THREADS"] = str(threads)
-    variables |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": ""}
-    if threads == 1:
-        variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    return variables
-
-
 def serve(request: Request, output: TextIO) -> None:
     """Send a message ``start``, then one ``point`` for each cell, mode and shape."""
 
@@ -72,13 +58,12 @@ def serve(request: Request, output: TextIO) -> None:
 
 
 def _start() -> Message:
-    sgemm = machine.sgemm_flops_per_second()  # before other libraries start threads
     import rnncore
 
     config = io.StringIO()
     with contextlib.redirect_stdout(config):
         rnncore.show_config()
-    return {"sgemm_flops_per_second": sgemm, "rnncore_config": config.getvalue().splitlines()}
+    return {"rnncore_config": config.getvalue().splitlines()}
 
 
 def _point(request: Request, cell: str, mode: str, shape: Shape) -> Message:

@@ -52,7 +52,9 @@ class Library(NamedTuple):
 _BOTH = ("forward", "training")
 _XLA = "PJRT_NPROC of its process; for 1, XLA_FLAGS=--xla_cpu_multi_thread_eigen=false too"
 
+# The headline first.
 OURS = {
+    "frozen": Library("rnncore_frozen", ("rnncore",), ("forward",), "RNNCORE_NUM_THREADS of its process"),
     "rnncore": Library("rnncore_functional", ("rnncore",), _BOTH, "RNNCORE_NUM_THREADS of its process"),
 }
 PEERS = {

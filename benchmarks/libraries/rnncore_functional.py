@@ -7,12 +7,12 @@ import rnncore as rc
 from libraries import Task
 from problems import Array, Problem
 
-__all__ = ["forward", "training"]
+__all__ = ["check_threads", "forward", "training"]
 
 
 def forward(problem: Problem, threads: int) -> Task:
     """Make ready ``functional.<cell>``."""
-    _check_threads(threads)
+    check_threads(threads)
     function = getattr(rc.functional, problem.cell)
     run = partial(function, problem.x, *problem.weights, batch_first=False)
     return Task(run, lambda output: output._asdict())
@@ -20,7 +20,7 @@ def forward(problem: Problem, threads: int) -> Task:
 
 def training(problem: Problem, threads: int) -> Task:
     """Make ready ``functional.<cell>_vjp`` and the call of its vjp."""
-    _check_threads(threads)
+    check_threads(threads)
     function = getattr(rc.functional, f"{problem.cell}_vjp")
     x, weights, dy = problem.x, problem.weights, problem.dy
 
@@ -36,6 +36,7 @@ def training(problem: Problem, threads: int) -> Task:
     return Task(run, results)
 
 
-def _check_threads(threads: int) -> None:
+def check_threads(threads: int) -> None:
+    """Check that rnncore has taken the number of threads over."""
     if rc.get_num_threads() != threads:
         raise RuntimeError(f"rnncore: expected {threads} threads, got {rc.get_num_threads()}")
