@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import rnncore as rc
-from cases import ISAS
+from cases import CELLS, ISAS, random_like
 from rnncore import _core
 
 
@@ -82,6 +83,18 @@ def test_isa_is_used_and_refused():
     with pytest.raises(ValueError, match=r"^isa: expected one of .*, got 'abacus'$"):
         rc.use_isa("abacus")
     rc.use_isa(ISAS[0])
+
+
+def test_a_recording_keeps_its_instruction_set():
+    rng = np.random.default_rng(0)
+    for cell in CELLS:
+        outputs, vjp = cell.vjp(rc.functional, cell.arguments(rng, (5, 3, 4, 37), np.float32))
+        cotangents = random_like(rng, outputs)
+        expected = vjp(*cotangents)
+        for name in ISAS[::-1]:
+            rc.use_isa(name)
+            for got, want in zip(vjp(*cotangents), expected, strict=True):
+                assert np.array_equal(got, want)
 
 
 def test_show_config(capsys):

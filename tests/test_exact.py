@@ -59,17 +59,31 @@ def test_thread_count_changes_no_bit(cell, dtype, isa, H, rng, threads):
     assert equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("shape", [(260, 1, 4, 128), (200, 2, 5, 130), (60, 1, 3, 256), (60, 3, 21, 200)], ids=str)
-def test_slices_of_hidden_units_change_no_bit(cell, dtype, shape, rng, threads):
+# Few rows of many hidden units, which threads share. Up to 4 inputs, up to 4 rows of a single step, and up to 8 rows in
+# backward take ways of their own.
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (560, 1, 1, 128),  # more than one chunk of backward
+        (200, 2, 5, 130),
+        (60, 3, 21, 200),
+        (60, 1, 3, 256),
+        (50, 2, 2, 320),
+        (4, 2, 4, 512),
+        (1, 4, 5, 512),
+    ],
+    ids=str,
+)
+def test_slices_of_hidden_units_change_no_bit(cell, dtype, isa, shape, rng, threads):
     arguments = cell.arguments(rng, shape, dtype)
     T, N = shape[:2]
-    lengths = np.array([T, T // 2, 1])[:N]
+    options = {"lengths": np.array([T, T // 2, 1, T])[:N], "reverse": N == 2}
     results = []
-    for n in (1, 2, 3, 5):
+    for n in (1, 2, 3, 4, 5):
         threads(n)
-        outputs, vjp = cell.vjp(rc.functional, arguments, lengths=lengths)
+        outputs, vjp = cell.vjp(rc.functional, arguments, **options)
         cotangents = random_like(np.random.default_rng(0), outputs)
-        inference = cell.forward(rc.functional, arguments, lengths=lengths)
+        inference = cell.forward(rc.functional, arguments, **options)
         results.append((*outputs, *vjp(*cotangents), *inference))
     for other in results[1:]:
         assert equal(results[0], other)

@@ -3,13 +3,19 @@
 import copy
 import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
 import rnncore as rc
 
-LAYERS = [rc.RNN, rc.LSTM, rc.GRU]
+LAYERS = [
+    pytest.param(rc.RNN, id="RNN"),
+    pytest.param(partial(rc.RNN, nonlinearity="relu"), id="RNN relu"),
+    pytest.param(rc.LSTM, id="LSTM"),
+    pytest.param(rc.GRU, id="GRU"),
+]
 
 
 def states(state):
@@ -47,6 +53,9 @@ def test_a_stack_has_the_bits_of_its_passes(layer_class, bidirectional, num_laye
             assert same(layer(x, state, lengths), passes)
             assert same(frozen(x, state, lengths), passes)
             assert same(frozen(x), layer(x))
+            if isinstance(state, tuple):
+                for some in ((state[0], None), (None, state[1])):
+                    assert same(frozen(x, some, lengths), layer.vjp(x, some, lengths)[0])
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
@@ -166,6 +175,32 @@ def test_many_threads_may_call_it(threads, rng):
     assert wrong == []
 
 
+def test_large_results_of_many_threads_are_their_own(threads, rng):
+    threads(2)
+    frozen = rc.RNN(3, 64, rng=0).frozen()
+    inputs = [rng.standard_normal((9, 500 + 20 * k, 3)).astype(np.float32) for k in range(3)]
+    expected = [frozen(x) for x in inputs]
+    wrong = []
+
+    def call(index):
+        kept = []
+        for turn in range(30):
+            k = (index + turn) % len(inputs)
+            kept.append((k, frozen(inputs[k])))
+            for j, result in kept:
+                if not same(result, expected[j]):
+                    wrong.append(j)
+            del kept[: turn % 3]
+
+    workers = [threading.Thread(target=call, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert not worker.is_alive()
+    assert wrong == []
+
+
 def test_results_are_arrays_of_their_own(rng):
     frozen = rc.GRU(4, 64, rng=0).frozen()
     for T in (3, 5000):  # y of 5000 steps has more than 1 MB, whose memory is kept when the array is gone
@@ -181,3 +216,25 @@ def test_results_are_arrays_of_their_own(rng):
         assert not np.shares_memory(view, third[0])
         assert np.array_equal(view, copied[0][0, -1:])
         assert third[0].flags.writeable
+
+
+def test_memory_of_a_living_array_is_not_used_again(rng):
+    layer = rc.GRU(300, 256, rng=0)
+    frozen = layer.frozen()
+    kept = []
+
+    def keep(*arrays):
+        kept.extend((array, np.array(array)) for array in arrays)
+
+    for turn in range(6):
+        x = rng.standard_normal((1100, 2, 300)).astype(np.float32)
+        y, h_n = frozen(x, rng.standard_normal((1, 1100, 256)))  # each of more than 1 MB
+        (y_again, _), pull_back = layer.vjp(x)
+        dx, dh_0 = pull_back(y)
+        assert min(a.nbytes for a in (y, h_n, y_again, dx, dh_0)) > 1 << 20
+        if turn % 2:
+            keep(memoryview(y), h_n[-1, -1], dx.T, dh_0)  # what is left of an array keeps its memory
+        else:
+            keep(y, y_again)
+    for array, copied in kept:
+        assert np.array_equal(array, copied)

@@ -94,68 +94,149 @@ def test_unknown_nonlinearity_is_refused(rng):
         rc.functional.rnn(np.zeros((1, 1, 1)), [[1.0]], [[1.0]], nonlinearity="sine")
 
 
+CORE_NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")
+
+
 def core_arguments(arguments):
-    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")
-    return [arguments.get(name) for name in names]
+    return [arguments.get(name) for name in CORE_NAMES]
 
 
-def test_the_core_converts_nothing(rng):
-    arguments = core_arguments(_lstm(rng))
-    for function in (_core.forward, _core.record):
-        assert function(_core.Cell.lstm, *arguments, None, False, True) is not None
-        for index in range(len(arguments)):
-            for wrong in unready(arguments[index], np.float64):
-                changed = [*arguments[:index], wrong, *arguments[index + 1 :]]
-                assert function(_core.Cell.lstm, *changed, None, False, True) is None
-        for lengths in unready(np.array([1, 1, 1]), np.int32):
-            assert function(_core.Cell.lstm, *arguments, lengths, False, True) is None
-        unbatched = [arguments[0][0], *arguments[1:]]
-        assert function(_core.Cell.lstm, *unbatched, None, False, True) is None
-        with raises(TypeError, "c_0", "no cell state"):
-            rnn = [a[:8] if index in (1, 2, 3, 4) else a for index, a in enumerate(arguments)]
-            function(_core.Cell.rnn_tanh, *rnn, None, False, True)
-    (y, h_n, c_n), recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
-    assert recording.backward(y, h_n, c_n) is not None
-    for index in range(3):
-        for wrong in unready(y if index == 0 else h_n, np.float64):
-            changed = [None] * 3
-            changed[index] = wrong
-            assert recording.backward(*changed) is None
-
-
-def test_the_core_refuses_weights_that_do_not_fit(rng):
-    arguments = core_arguments(_lstm(rng))
-    w_ih, w_hh, b_ih, b_hh = arguments[1:5]
-    good = (w_ih, w_hh, b_ih, b_hh)
-    x, cell = arguments[0], _core.Cell.lstm
-    stack = _core.Stack(cell, [good], 1, True)
-    assert stack.forward(x, None, None) is not None
-    for wrong in unready(x, np.float64):
-        assert stack.forward(wrong, None, None) is None
-    assert stack.forward(x[..., :-1].copy(), None, None) is None
-    assert stack.forward(x, arguments[5], None) is None  # h alone, and of two dimensions
-    assert stack.forward(x, None, np.array([1, 1])) is None
-    with raises(ValueError, "lengths", "0 to T"):
-        stack.forward(x, None, np.array([1, 1, 99]))
-    for weights, directions in [
-        ([], 1),
-        ([good], 2),
-        ([good], 0),
-        ([good, (w_ih[:, :-1].copy(), *good[1:])], 1),
-        ([(w_ih, w_hh[:-1], b_ih, b_hh)], 1),
-        ([(w_ih, w_hh, b_ih[:-1], b_hh)], 1),
-    ]:
-        with pytest.raises(ValueError, match=r"expected|fit"):
-            _core.Stack(cell, weights, directions, True)
-    for weights in ([w_ih], [good[:3]], [(w_ih.astype(np.float64), *good[1:])], [(None, *good[1:])]):
-        with pytest.raises(TypeError):
-            _core.Stack(cell, weights, 1, True)
+def changed(arguments, index, value):
+    return [*arguments[:index], value, *arguments[index + 1 :]]
 
 
 def unready(array, other_dtype):
     """What the core would have to convert before it could take it for this array."""
-    repeated = np.repeat(array, 2, axis=-1)[..., ::2]
-    yield from (array.astype(other_dtype), repeated, array.astype(array.dtype.newbyteorder()), array.tolist())
+    misaligned = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    misaligned[...] = array
+    yield array.astype(other_dtype)
+    yield array.astype(array.dtype.newbyteorder())
+    yield np.repeat(array, 2, axis=-1)[..., ::2]
+    yield misaligned
+    yield array.tolist()
+
+
+def test_the_core_converts_nothing(rng):
+    arguments = core_arguments(_lstm(rng))
+    lengths = np.array([1, 1, 1])
+    for function in (_core.forward, _core.record):
+        assert function(_core.Cell.lstm, *arguments, lengths, False, True) is not None
+        for index, argument in enumerate(arguments):
+            for wrong in unready(argument, np.float64):
+                assert function(_core.Cell.lstm, *changed(arguments, index, wrong), lengths, False, True) is None
+        for other in (np.int32, np.uint64, np.float64):
+            for wrong in unready(lengths, other):
+                assert function(_core.Cell.lstm, *arguments, wrong, False, True) is None
+        assert function(_core.Cell.lstm, *changed(arguments, 0, arguments[0][0]), None, False, True) is None
+    outputs, recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
+    expected = recording.backward(*outputs)
+    for index, cotangent in enumerate(outputs):
+        for wrong in unready(cotangent, np.float64):
+            assert recording.backward(*changed(outputs, index, wrong)) is None
+    for got, want in zip(recording.backward(*outputs), expected, strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_the_core_refuses_wrong_shapes_by_name(rng):
+    arguments = core_arguments(_lstm(rng))
+    for function in (_core.forward, _core.record):
+        for index, name in enumerate(CORE_NAMES):
+            wider = np.concatenate([arguments[index]] * 2, axis=-1)
+            blamed = "x" if name == "w_ih" else name  # I is read off w_ih
+            with raises(ValueError, blamed, "expected float32", "got float32"):
+                function(_core.Cell.lstm, *changed(arguments, index, wider), None, False, True)
+            deeper = arguments[index][None]
+            with raises(ValueError, name, "expected float32", "got float32"):
+                function(_core.Cell.lstm, *changed(arguments, index, deeper), None, False, True)
+        for lengths, words in (([1, 1], "expected int64"), ([[1, 1, 1]], "expected int64"), ([1, 7, 1], "0 to T = 6")):
+            with raises(ValueError, "lengths", words):
+                function(_core.Cell.lstm, *arguments, np.array(lengths), False, True)
+        with raises(TypeError, "c_0", "no cell state"):
+            rnn = [a[:8] if index in (1, 2, 3, 4) else a for index, a in enumerate(arguments)]
+            function(_core.Cell.rnn_tanh, *rnn, None, False, True)
+    outputs, recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
+    for index, name in enumerate(("dy", "dh_n", "dc_n")):
+        with raises(ValueError, name, "expected float32", "got float32"):
+            recording.backward(*changed(outputs, index, outputs[index][:-1]))
+
+
+def test_a_stack_takes_arguments_as_they_are_or_not_at_all(rng):
+    arguments = core_arguments(_lstm(rng))
+    x, h, c = arguments[0], arguments[5][None], arguments[6][None]
+    lengths = np.array([1, 6, 0])
+    stack = _core.Stack(_core.Cell.lstm, [tuple(arguments[1:5])], 1, True)
+    for state in (None, (None, None), (h, None), (None, c), (h, c)):
+        assert stack.forward(x, state, lengths) is not None
+        assert stack.forward(x, state, None) is not None
+    for wrong in (*unready(x, np.float64), None, x[0], x[..., :-1].copy(), x[:-1]):
+        assert stack.forward(wrong, (h, c), lengths) is None
+    assert stack.forward(x[:-1], None, None) is not None
+    for wrong in (h, [h, c], (h,), (h, c, c), (h[0], c), (h[:, :-1].copy(), c), (h, np.concatenate([c, c]))):
+        assert stack.forward(x, wrong, lengths) is None
+    for wrong in unready(h, np.float64):
+        assert stack.forward(x, (wrong, c), lengths) is None
+        assert stack.forward(x, (h, wrong), lengths) is None
+    for wrong in (*unready(lengths, np.int32), lengths[:2], lengths[None]):
+        assert stack.forward(x, (h, c), wrong) is None
+    with raises(ValueError, "lengths", "0 to T = 6", "got 99 at row 2"):
+        stack.forward(x, None, np.array([1, 1, 99]))
+    rnn = _core.Stack(_core.Cell.rnn_tanh, [tuple(a[:8] for a in arguments[1:5])], 1, True)
+    assert rnn.forward(x, h, None) is not None
+    assert rnn.forward(x, (h,), None) is None
+
+
+def test_a_stack_refuses_weights_that_do_not_fit(rng):
+    w_ih, w_hh, b_ih, b_hh = good = tuple(core_arguments(_lstm(rng))[1:5])
+    above = (np.zeros((32, 8), np.float32), w_hh, None, None)
+    above_two = (np.zeros((32, 16), np.float32), w_hh, None, None)
+    narrow = tuple(core_arguments(_lstm(rng, (6, 3, 5, 7)))[1:5])
+    empty = (np.zeros((0, 5), np.float32), np.zeros((0, 0), np.float32), None, None)
+    lstm = _core.Cell.lstm
+    for weights, directions in (([good, above, above], 1), ([good, good, above_two, above_two], 2)):
+        assert _core.Stack(lstm, weights, directions, True) is not None
+    for weights, directions in [
+        ([], 1),
+        ([], 0),
+        ([good], 0),
+        ([good], -1),
+        ([good], 2),
+        ([good] * 3, 3),
+        ([good, good, above_two], 2),
+        ([good, above], 2),
+        ([good, good], 1),
+        ([good, above_two], 1),
+        ([good, narrow], 2),
+        ([empty], 1),
+        ([(w_ih[:-1], *good[1:])], 1),
+        ([(w_ih[:, 0].copy(), *good[1:])], 1),
+        ([(w_ih, w_hh[:-1], b_ih, b_hh)], 1),
+        ([(w_ih, w_hh[:, :-1].copy(), b_ih, b_hh)], 1),
+        ([(w_ih, w_hh, b_ih[:-1], b_hh)], 1),
+        ([(w_ih, w_hh, b_ih, b_hh[None])], 1),
+    ]:
+        with pytest.raises(ValueError, match=r"expected|fit"):
+            _core.Stack(lstm, weights, directions, True)
+    with pytest.raises(ValueError, match=r"expected|fit"):
+        _core.Stack(_core.Cell.gru, [good], 1, True)
+    for weights in (
+        None,
+        good,
+        [w_ih],
+        [list(good)],
+        [good[:3]],
+        [(*good, b_hh)],
+        [(None, *good[1:])],
+        [(w_ih, None, *good[2:])],
+        [(w_ih.astype(np.float64), *good[1:])],
+        [tuple(a.astype(np.int32) for a in good)],
+        [good, (above[0].astype(np.float64), w_hh.astype(np.float64), None, None)],
+    ):
+        with pytest.raises(TypeError):
+            _core.Stack(lstm, weights, 1, True)
+    for index in range(4):
+        for wrong in unready(good[index], np.float64):
+            with pytest.raises((TypeError, ValueError)):
+                _core.Stack(lstm, [tuple(changed(good, index, wrong))], 1, True)
 
 
 def _lstm(rng, shape=SHAPE):
@@ -247,7 +328,7 @@ import numpy as np
 import rnncore as rc
 rc.set_num_threads(4)
 layer = rc.LSTM(16, 64, rng=0)
-x = np.ones((64, 50, 16), np.float32)
+x = np.ones((96, 50, 16), np.float32)  # y has more than 1 MB
 def run():
     (y, state), pull_back = layer.vjp(x)
     return y, pull_back(y)[0]
@@ -265,3 +346,54 @@ sys.exit(0 if same and os.waitstatus_to_exitcode(status) == 0 else 1)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_after_use():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
+
+
+# Calls of a few hundred microseconds whose threads wait for each other at every step, with gradients; and threads of
+# Python that take the processors and the interpreter away from them.
+BUSY = """
+import hashlib, sys, threading, time
+import numpy as np
+import rnncore as rc
+seconds, threads = float(sys.argv[1]), int(sys.argv[2])
+rc.set_num_threads(1)
+sys.setswitchinterval(1e-4)
+rng = np.random.default_rng(0)
+calls = []
+for layer, shape in (
+    (rc.LSTM(3, 512, rng=0), (1, 8, 3)),  # slices of hidden units
+    (rc.LSTM(5, 512, rng=0), (2, 4, 5)),
+    (rc.GRU(9, 128, num_layers=3, rng=0), (1, 40, 9)),  # layers side by side
+):
+    calls.append((layer.frozen(), rng.standard_normal(shape, dtype=np.float32)))
+weights = [rng.standard_normal(shape, dtype=np.float32) / 30 for shape in ((2048, 3), (2048, 512))]
+x, dy = rng.standard_normal((1, 8, 3), dtype=np.float32), rng.standard_normal((1, 8, 512), dtype=np.float32)
+def run():
+    yield from (frozen(x)[0] for frozen, x in calls)
+    outputs, vjp = rc.functional.lstm_vjp(x, *weights)
+    yield from (*outputs, *vjp(dy))
+expected = list(run())
+rc.set_num_threads(threads)
+end, wrong = time.monotonic() + seconds, []
+def burn():  # without the interpreter
+    block = bytes(1 << 20)
+    while time.monotonic() < end: hashlib.sha256(block)
+def spin():  # with it
+    while time.monotonic() < end: pass
+def repeat():
+    while time.monotonic() < end:
+        wrong.extend(i for i, (a, b) in enumerate(zip(run(), expected)) if not np.array_equal(a, b))
+workers = [threading.Thread(target=f) for f in (burn, burn, burn, spin, repeat)]
+for worker in workers: worker.start()
+repeat()
+for worker in workers: worker.join()
+sys.exit(1 if wrong else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads"),
+    [(1.5, 4), *(pytest.param(30, n, marks=pytest.mark.slow) for n in (2, 3, 8))],
+)
+def test_threads_finish_on_a_busy_machine(seconds, threads):
+    command = [sys.executable, "-c", BUSY, str(seconds), str(threads)]
+    subprocess.run(command, check=True, timeout=60 + 4 * seconds)

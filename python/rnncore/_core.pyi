@@ -90,6 +90,12 @@ def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
 def tanh(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's tanh of a vector, on the instruction set in use."""
 
+def cut_pass(threads: int, rows: int, weight_bytes: float, panels: int, /) -> tuple[int, int, float]:
+    """Return how a pass over time is cut: slices of rows, slices of hidden units, and ns a step by the model.
+
+    rows: of a step; weight_bytes: of U; panels: of hidden units, as many slices of units as there can be.
+    """
+
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
 def available_isas() -> list[str]: ...

@@ -24,6 +24,9 @@ constexpr int64_t kFewInputs = 4;
 // Items that the work of a layer is cut into where the next layer runs beside it.
 constexpr int64_t kChunksBesideNextLayer = 16;
 
+// Rows of a slice, at most: each goes through all steps by itself, with its states and input products in cache.
+constexpr int64_t kMostSliceRows = 256;
+
 template <class T>
 void copy_row(T* to, const T* from, int64_t n) {
     if (from) {
@@ -96,6 +99,12 @@ private:
     }
 };
 
+int64_t most_slice_rows(const std::vector<int64_t>& slices) {
+    int64_t most = 0;
+    for (size_t s = 1; s < slices.size(); ++s) most = std::max(most, slices[s] - slices[s - 1]);
+    return most;
+}
+
 template <class T>
 void copy_initial_states(const Forward<T>& task, const Plan& plan, int states, const T* const* first) {
     for (int s = 0; s < states; ++s) {
@@ -132,17 +141,20 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
                                 static_cast<double>(std::min<int64_t>(L, threads)) *
                                 (1 + static_cast<double>(L - 1) / kChunksBesideNextLayer);
     const bool layers_side_by_side = D == 1 && L > 1 && T_ >= kChunksBesideNextLayer && side_by_side < in_turn;
-    const std::vector<int64_t> slices = plan.slices(cut.rows);
+    const int64_t slices_in_cache = (N + kMostSliceRows - 1) / kMostSliceRows;
+    const std::vector<int64_t> slices = plan.slices(std::max<int64_t>(cut.rows, slices_in_cache));
     const int64_t slice_count = static_cast<int64_t>(slices.size()) - 1;
 
     int64_t chunk_rows = std::min(R, input_chunk_rows<T>(row_size));
     if (layers_side_by_side) chunk_rows = std::min(chunk_rows, R / kChunksBesideNextLayer);
     const bool by_chunks = layers_side_by_side || cut.units > 1;
     const std::vector<int64_t> chunks = by_chunks ? plan.chunks(chunk_rows) : std::vector<int64_t>{};
-    const int64_t parts = layers_side_by_side ? L : std::max<int64_t>(D * slice_count, cut.units);
+    const int64_t parts = layers_side_by_side ? L : std::max(threads, cut.units);
     const bool few_inputs = L == 1 && stack.passes[0].packed && stack.passes[0].I <= kFewInputs;
-    const Workspace<T> workspace(tape ? 0 : D * L * cell.states * 2 * N * H, few_inputs ? 0 : parts,
-                                 std::max(chunk_rows, N), row_size);  // a chunk has a step at least
+    const int64_t step_rows = by_chunks ? N : most_slice_rows(slices);
+    const int64_t part_rows = std::max(chunk_rows, step_rows);  // a chunk has a step at least
+    const Workspace<T> workspace(tape ? 0 : D * L * cell.states * 2 * N * H, few_inputs ? 0 : parts, part_rows,
+                                 row_size);
 
     std::optional<Plan> reversed;
     if (D == 2) reversed.emplace(Layout{layout.N, layout.T, layout.batch_first, true, layout.lengths});
@@ -196,7 +208,7 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
                 team.each(D * slice_count, [&](int64_t part) {
                     const int64_t slice = part % slice_count;
                     const Pass<T>& pass = passes[static_cast<size_t>(layer * D + part / slice_count)];
-                    pass.all_steps({slices[slice], slices[slice + 1]}, part);
+                    pass.all_steps({slices[slice], slices[slice + 1]}, team.index());
                 });
             }
         }

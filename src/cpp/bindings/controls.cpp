@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "../dispatch.hpp"
+#include "../schedule.hpp"
 #include "../threads.hpp"
 #include "arrays.hpp"
 
@@ -35,6 +36,10 @@ void register_controls(py::module_& m) {
     m.def("available_isas", &available_isas);
     m.def("active_isa", &active_isa);
     m.def("use_isa", &use_isa);
+    m.def("cut_pass", [](int threads, int64_t rows, double weight_bytes, int64_t panels) {
+        const Cut cut = cut_pass(threads, rows, weight_bytes, panels);
+        return py::make_tuple(cut.rows, cut.units, cut.step_ns);
+    });
     m.def("compiler", [] {
 #if defined(__clang__)
         return "clang " __clang_version__;

@@ -61,9 +61,10 @@ void multiply(int64_t rows, int64_t K, Panels panels, Span span, const T* packed
         const T* b = packed + panel * full_vectors * L * (panels.stride ? 1 : K);
         const T* panel_init = init ? init + panel * full_vectors * L : kZeros<T>;
 
-        // The panel to come, which its tiles find in L2 if this one's bring it there, a share each.
+        // The first tiles bring the panel to come into L2, a share each.
         const bool more = g + 1 < groups && !panels.stride;
         const T* ahead = more ? packed + panel_of(group_at(g + 1)) * full_vectors * L * K : b;
+        const int64_t shares = more ? ceil_div(full_vectors * L, kLine<T>) : 0;
 
         const EvenSplit split(rows, max_rows(V));
         const int64_t block_tiles = K > kBlockK ? kTilesPerRowBlock : 1;
@@ -81,7 +82,7 @@ void multiply(int64_t rows, int64_t K, Panels panels, Span span, const T* packed
                         from[r] = k ? out[r] : panel_init;
                     }
                     tiles<T, false>.at[V][R][side](least(kBlockK, K - k), a, b + k * stride.row, stride, from, out,
-                                                   ahead + (p % V * K + k) * L);
+                                                   p < shares ? ahead + (p * K + k) * kLine<T> : b);
                 }
             }
             sink.finish(split.begin(part), split.begin(part_end), panel, side);

@@ -25,6 +25,9 @@ constexpr int max_rows(int vectors) {
 }
 inline constexpr int kMaxRows = 12;
 
+// Steps of k in one turn of the loop. With 16 registers, all in use, more than one makes gcc spill an accumulator.
+inline constexpr int kUnroll = kVectorRegisters == 32 ? 4 : 1;
+
 // With few rows one panel has too few independent accumulators to hide the latency of fma (4 cycles, 2 a cycle) and
 // that of the epilogue, so several panels run side by side. Narrow panels are only ever the last one.
 inline constexpr int kWantedAccumulators = kVectorRegisters / 2;
@@ -33,6 +36,10 @@ constexpr int side_by_side(int rows, int vectors) {
     return vectors < 3 || panels < 1 ? 1 : panels;
 }
 inline constexpr int kMaxSideBySide = kWantedAccumulators / 3;
+
+// Values in a line of cache.
+template <class T>
+inline constexpr int kLine = 64 / static_cast<int>(sizeof(T));
 
 // Between the rows and between the panels of B.
 struct RightStride {
@@ -55,20 +62,32 @@ void tile(int64_t K, const T* const* a, const T* b, RightStride stride, const T*
 #pragma GCC unroll 16
         for (int v = 0; v < P * V; ++v) acc[r][v] = load(init[r] + v * L);
     }
-#pragma GCC unroll 4
+    const auto right = [&](int64_t k, int v) { return load(b + v / V * stride.panel + k * stride.row + v % V * L); };
+    const auto left = [&](int64_t k, int r) { return splat(Packed ? row[0][k * R + r] : row[r][k]); };
+#pragma GCC unroll kUnroll
     for (int64_t k = 0; k < K; ++k) {
-        __builtin_prefetch(ahead + k * L, 0, 2);
-        Vec<T> bk[P * V];
+        __builtin_prefetch(ahead + k * kLine<T>, 0, 2);
+        // the operand with fewer vectors waits in registers for the other
+        if constexpr (R < P * V) {
+            Vec<T> ak[R];
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
+            for (int r = 0; r < R; ++r) ak[r] = left(k, r);
 #pragma GCC unroll 16
-            for (int v = 0; v < V; ++v) bk[p * V + v] = load(b + p * stride.panel + k * stride.row + v * L);
-        }
+            for (int v = 0; v < P * V; ++v) {
+                const Vec<T> bv = right(k, v);
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-            const Vec<T> ar = splat(Packed ? row[0][k * R + r] : row[r][k]);
+                for (int r = 0; r < R; ++r) acc[r][v] = fma(ak[r], bv, acc[r][v]);
+            }
+        } else {
+            Vec<T> bk[P * V];
 #pragma GCC unroll 16
-            for (int v = 0; v < P * V; ++v) acc[r][v] = fma(ar, bk[v], acc[r][v]);
+            for (int v = 0; v < P * V; ++v) bk[v] = right(k, v);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                const Vec<T> ar = left(k, r);
+#pragma GCC unroll 16
+                for (int v = 0; v < P * V; ++v) acc[r][v] = fma(ar, bk[v], acc[r][v]);
+            }
         }
     }
 #pragma GCC unroll 16
