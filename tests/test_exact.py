@@ -59,6 +59,19 @@ def test_thread_count_changes_no_bit(cell, dtype, isa, H, rng, threads):
     assert equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("N", [257, 600])
+def test_slices_of_a_large_batch_change_no_bit(cell, dtype, isa, N, rng, threads):
+    arguments = cell.arguments(rng, (6, N, INPUTS, 33), dtype)
+    lengths = rng.integers(0, 7, N)
+    for n in (1, 3):
+        threads(n)
+        whole = cell.forward(rc.functional, arguments, lengths=lengths)
+        assert equal(cell.vjp(rc.functional, arguments, lengths=lengths)[0], whole)
+        for rows in np.array_split(rng.permutation(N), 5):
+            part = cell.forward(rc.functional, rows_of(cell, arguments, rows), lengths=lengths[rows])
+            assert equal(part, [a[rows] for a in whole])
+
+
 # Few rows of many hidden units, which threads share. Up to 4 inputs, up to 4 rows of a single step, and up to 8 rows in
 # backward take ways of their own.
 @pytest.mark.parametrize(

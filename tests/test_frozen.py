@@ -62,22 +62,23 @@ def test_a_stack_has_the_bits_of_its_passes(layer_class, bidirectional, num_laye
 @pytest.mark.parametrize(
     "options",
     [
-        {"num_layers": 3},  # side by side
+        {"num_layers": 3},  # side by side, or slices of hidden units
+        {"num_layers": 2},
         {"num_layers": 2, "bidirectional": True},
         {"num_layers": 1},  # slices of hidden units
     ],
     ids=str,
 )
 def test_threads_change_no_bit_of_a_stack(layer_class, options, dtype, threads, rng):
-    for H, N, T in [(128, 1, 150), (130, 2, 100), (256, 1, 40), (96, 5, 120)]:
-        layer = layer_class(9, H, dtype=dtype, rng=rng, **options)
-        x = rng.standard_normal((N, T, 9)).astype(dtype)
+    for T, N, I, H in [(200, 1, 3, 128), (100, 2, 9, 130), (40, 1, 1, 256), (120, 5, 9, 96), (4, 600, 9, 40)]:
+        layer = layer_class(I, H, dtype=dtype, rng=rng, **options)
+        x = rng.standard_normal((N, T, I)).astype(dtype)
         lengths = rng.integers(0, T + 1, N)
         lengths[0] = T
         threads(1)
         frozen = layer.frozen()
         expected = frozen(x, None, lengths)
-        for n in (2, 3, 5):
+        for n in (2, 3, 4, 5):
             threads(n)
             assert same(frozen(x, None, lengths), expected)
             assert same(layer(x, None, lengths), expected)

@@ -414,6 +414,7 @@ std::vector<Case> cases() {
         add({2, 3, 1100, 20}, lengths);  // the kernels cut sums over k at 1024
         add({2, 3, 5, 270}, lengths);    // and so is the sum over gates in backward
         add({1, 600, 4, 9}, lengths);    // one step of more rows than a chunk of backward has
+        add({4, 600, 5, 17}, lengths);   // more rows than a slice has
         add({300, 7, 4, 9}, lengths);    // several chunks
     }
     add(kOneSequence, Lengths::full);
