@@ -1,5 +1,5 @@
 // The contract across the ISA boundary: plain structs and a table of function pointers, filled once per instruction
-// set by kernels/table.cpp and called by engine.cpp. No function is defined here: an inline one would be merged by the
+// set by kernels/table.cpp and called by the engine. No function is defined here: an inline one would be merged by the
 // linker across instruction sets.
 //
 // Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, G gates, L lanes of a vector, R packed rows.

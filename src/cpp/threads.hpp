@@ -35,7 +35,8 @@ private:
 // has begun does it himself.
 class Lanes {
 public:
-    explicit Lanes(int64_t count) : count_(count), lanes_(count > 1 ? new Lane[static_cast<size_t>(count)] : nullptr) {}
+    explicit Lanes(int64_t count)  // at least 2 if they are to be followed
+        : count_(count), lanes_(count > 1 ? new Lane[static_cast<size_t>(count)] : nullptr) {}
     int64_t count() const { return count_; }
     int64_t done(int64_t lane) const { return lanes_[lane].state.load(std::memory_order_acquire) / 2; }
     bool all_done(int64_t items) const {  // in every lane
