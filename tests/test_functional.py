@@ -31,6 +31,12 @@ def test_matches_reference(cell, dtype, isa, shape, rng):
     assert_matches_reference(cell, arguments, dtype, rng, lengths=lengths, reverse=bool(T % 2))
 
 
+def test_a_large_batch_matches_reference(cell, dtype, isa, rng):
+    # more rows than a tape keeps in one group
+    arguments = cell.arguments(rng, (4, 1030, 3, 17), dtype)
+    assert_matches_reference(cell, arguments, dtype, rng, lengths=rng.integers(0, 5, 1030))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_matches_reference_at_every_shape(cell, dtype, isa, batch, rng):

@@ -1,6 +1,5 @@
 // The backward half of the engine.
 #include <algorithm>
-#include <cstring>
 
 #include "engine.hpp"
 #include "schedule.hpp"
@@ -14,31 +13,53 @@ namespace {
 // this constant and the batch, since it fixes the order of summation.
 constexpr int64_t kBackwardChunkRows = 512;
 
+// One group of rows of the tape, and how its steps and rows are cut.
+template <class T>
+struct Group {
+    const typename Tape<T>::Group* tape;
+    Batch batch;
+    std::vector<int64_t> chunks, slices, previous_rows;
+
+    Group(const typename Tape<T>::Group& group, int row_slices)
+        : tape(&group),
+          batch(group.plan.batch()),
+          chunks(group.plan.chunks(kBackwardChunkRows)),
+          slices(group.plan.slices(row_slices)),
+          previous_rows(group.plan.previous_rows()) {}
+    int64_t chunk_count() const { return static_cast<int64_t>(chunks.size()) - 1; }
+    int64_t slice_count() const { return static_cast<int64_t>(slices.size()) - 1; }
+    int64_t rows(int64_t chunk) const { return batch.offset[chunks[chunk + 1]] - batch.offset[chunks[chunk]]; }
+};
+
 }  // namespace
 
 template <class T>
-void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Tape<T>& tape,
-              const Output<const T>& cotangents, const Gradients<T>& gradients) {
+void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& tape, const Output<const T>& cotangents,
+              const Gradients<T>& gradients) {
     const Kernels<T>& kernels = precision<T>(*tape.kernels);
     const CellKernels<T>& cell = kernels.cells[static_cast<int>(weights.cell)];
-    const Batch batch = tape.plan.batch();
-    const int64_t H = weights.H, I = weights.I, N = batch.N, GH = cell.gates * H;
+    const int64_t H = weights.H, I = weights.I, GH = cell.gates * H;
 
-    const std::vector<int64_t> chunks = tape.plan.chunks(kBackwardChunkRows);
-    const int64_t chunk_count = static_cast<int64_t>(chunks.size()) - 1;
-    int64_t chunk_rows = 0;
-    for (int64_t c = 0; c < chunk_count; ++c) {
-        chunk_rows = std::max(chunk_rows, batch.offset[chunks[c + 1]] - batch.offset[chunks[c]]);
+    int64_t R = 0, N = 0;  // packed rows of all groups, rows of the largest
+    for (const typename Tape<T>::Group& group : tape.groups) {
+        R += group.plan.batch().R;
+        N = std::max(N, group.plan.batch().N);
+        group.plan.clear_padding(gradients.x, I);
     }
-    const int threads = threads_for(3.0 * static_cast<double>(batch.R) * static_cast<double>(GH * (I + H)));
+    const int threads = threads_for(3.0 * static_cast<double>(R) * static_cast<double>(GH * (I + H)));
     const int64_t hidden_panels = cell.backward_panels(H);
     const Cut cut = cut_pass(threads, N, static_cast<double>(GH * H) * sizeof(T), hidden_panels);
-    const std::vector<int64_t> slices = tape.plan.slices(cut.rows);
-    const int64_t slice_count = static_cast<int64_t>(slices.size()) - 1;
+    std::vector<Group<T>> groups;
+    groups.reserve(tape.groups.size());
+    int64_t chunk_rows = 0;
+    for (const typename Tape<T>::Group& from : tape.groups) {
+        const Group<T>& group = groups.emplace_back(from, cut.rows);
+        for (int64_t c = 0; c < group.chunk_count(); ++c) chunk_rows = std::max(chunk_rows, group.rows(c));
+    }
     Lanes lanes(cut.units);
 
     // For few rows, neither the weights nor the operands of the products over rows are packed.
-    const bool few_rows = batch.R > 0 && batch.R <= kernels.few_rows;
+    const bool few_rows = R > 0 && R <= kernels.few_rows;
     const bool pack_u = !few_rows || H % kernels.lanes != 0, pack_w = !few_rows || I % kernels.lanes != 0;
 
     // The products over rows: dW_ih += dx' [x | 1] and dW_hh += du' [h_{t-1} | 1], transposed.
@@ -46,15 +67,14 @@ void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& i
     const int64_t sum_columns = round_up(GH, kernels.lanes);
     struct Product {
         int64_t M;
-        const T* a;
-        const int64_t* a_row;  // (R)
-        const T* b;
         T* gradient;
         T* sums;
+        const T* b;
         int64_t tiles;
         T *packed, *c;
     };
-    const std::vector<int64_t> previous_rows = tape.plan.previous_rows();
+    Product products[2] = {{I + 1, gradients.w_ih, gradients.b_ih, nullptr, 0, nullptr, nullptr},
+                           {H + 1, gradients.w_hh, gradients.b_hh, nullptr, 0, nullptr, nullptr}};
     T *dx_gates, *du_gates, *du_next, *dh_carry, *dc, *u, *w, *packed_b;
     Arrays<T> workspace;
     workspace.add(dx_gates, chunk_rows * GH);
@@ -65,10 +85,6 @@ void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& i
     workspace.add(u, pack_u ? GH * round_up(H, kernels.lanes) : 0);
     workspace.add(w, pack_w ? GH * round_up(I, kernels.lanes) : 0);
     workspace.add(packed_b, few_rows ? 0 : threads * chunk_rows * kernels.panel);
-    Product products[2] = {
-        {I + 1, input.x, batch.caller_row, nullptr, gradients.w_ih, gradients.b_ih, 0, nullptr, nullptr},
-        {H + 1, tape.states[0], previous_rows.data(), nullptr, gradients.w_hh, gradients.b_hh, 0, nullptr, nullptr},
-    };
     for (Product& product : products) {
         product.tiles = few_rows ? 0 : kernels.outer_tiles(product.M);
         workspace.add(product.packed, few_rows ? 0 : product.M * chunk_rows);
@@ -82,34 +98,32 @@ void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& i
         return OuterProduct<T>{rows, product.M, GH, product.packed, product.b, product.c};
     };
 
-    Backward<T> task{};
-    task.batch = batch;
-    task.H = H;
-    for (int s = 0; s < cell.states; ++s) {
-        task.states[s] = tape.states[s];
-        task.dlast[s] = cotangents.last[s];
-        task.dfirst[s] = gradients.first[s];
-    }
-    task.saved = tape.saved;
-    task.u = pack_u ? u : weights.w_hh;
-    task.u_stride = pack_u ? 0 : H;
-    task.dy = cotangents.y;
-    task.dh_carry = dh_carry;
-    task.dc = dc;
-    task.du_next = du_next;
-    task.dx_gates = dx_gates;
-    task.du_gates = du_gates;
-    if (cell.hidden_carry) std::fill_n(task.dh_carry, N * H, T{0});
-    if (cell.states > 1) {
-        for (int64_t n = 0; n < N; ++n) {
-            if (task.dlast[1]) {
-                std::copy_n(task.dlast[1] + batch.order[n] * H, H, task.dc + n * H);
-            } else {
-                std::fill_n(task.dc + n * H, H, T{0});
-            }
+    const auto task_of = [&](const Group<T>& group) {
+        Backward<T> task{};
+        task.batch = group.batch;
+        task.H = H;
+        for (int s = 0; s < cell.states; ++s) {
+            task.states[s] = group.tape->states[s];
+            task.dlast[s] = cotangents.last[s];
+            task.dfirst[s] = gradients.first[s];
         }
-    }
-    if (tape.plan.padded()) std::fill_n(gradients.x, layout.N * layout.T * I, T{0});
+        task.saved = group.tape->saved;
+        task.u = pack_u ? u : weights.w_hh;
+        task.u_stride = pack_u ? 0 : H;
+        task.dy = cotangents.y;
+        task.dh_carry = dh_carry;
+        task.dc = dc;
+        task.du_next = du_next;
+        task.dx_gates = dx_gates;
+        task.du_gates = du_gates;
+        return task;
+    };
+    const auto start = [&](const Backward<T>& task) {
+        if (cell.hidden_carry) std::fill_n(dh_carry, task.batch.N * H, T{0});
+        for (int64_t n = 0; cell.states > 1 && n < task.batch.N; ++n) {
+            copy_row(dc + n * H, task.dlast[1] ? task.dlast[1] + task.batch.order[n] * H : nullptr, H);
+        }
+    };
 
     run_team(threads, [&](Member& team) {
         team.each(4, [&](int64_t index) {
@@ -121,63 +135,71 @@ void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& i
                 std::fill_n(products[index - 2].c, products[index - 2].M * sum_columns, T{0});
             }
         });
-        for (int64_t c = chunk_count - 1; c >= 0; --c) {
-            const int64_t begin = chunks[c], end = chunks[c + 1];
-            const int64_t first = batch.offset[begin], rows = batch.offset[end] - first;
-            Backward<T> chunk = task;
-            chunk.chunk = {begin, end};
-            // the time loop, and beside it the packing of what is known already
-            if (cut.units > 1) {
-                const auto ready = [&](int64_t, int64_t item) { return lanes.all_done(item); };
-                team.follow(lanes, batch.T - begin, ready, [&](int64_t lane, int64_t item) {
-                    const int64_t t = batch.T - 1 - item;
-                    const Span mine{hidden_panels * lane / cut.units, hidden_panels * (lane + 1) / cut.units};
-                    cell.backward(chunk, {t, t + 1}, {0, N}, mine);
+        int64_t followed = 0;  // items of the lanes, in all groups so far
+        for (const Group<T>& group : groups) {
+            const Batch& batch = group.batch;
+            const Backward<T> task = task_of(group);
+            team.each(1, [&](int64_t) { start(task); });
+            const int64_t loops = cut.units > 1 ? 0 : group.slice_count();
+            const auto slice = [&](int64_t index) { return Span{group.slices[index], group.slices[index + 1]}; };
+            const auto rows_of_a = [&](int64_t product, int64_t first) {
+                return first + (product ? group.previous_rows.data() : batch.caller_row);
+            };
+            const T* const a[2] = {input.x, group.tape->states[0]};
+            for (int64_t c = group.chunk_count() - 1; c >= 0; --c) {
+                const int64_t begin = group.chunks[c], end = group.chunks[c + 1];
+                const int64_t first = batch.offset[begin], rows = group.rows(c);
+                Backward<T> chunk = task;
+                chunk.chunk = {begin, end};
+                // the time loop, and beside it the packing of what is known already
+                if (cut.units > 1) {
+                    const auto ready = [&](int64_t, int64_t item) { return lanes.all_done(item); };
+                    team.follow(lanes, followed + batch.T - begin, ready, [&](int64_t lane, int64_t item) {
+                        const int64_t t = batch.T - 1 - (item - followed);
+                        const Span mine{hidden_panels * lane / cut.units, hidden_panels * (lane + 1) / cut.units};
+                        cell.backward(chunk, {t, t + 1}, {0, batch.N}, mine);
+                    });
+                }
+                team.each(loops + products[0].tiles + products[1].tiles, [&](int64_t index) {
+                    if (index < loops) return cell.backward(chunk, {begin, end}, slice(index), {0, hidden_panels});
+                    index -= loops;
+                    const int64_t p = index >= products[0].tiles;
+                    if (p) index -= products[0].tiles;
+                    kernels.pack_outer_rows(outer(products[p], rows), index, a[p], rows_of_a(p, first));
+                });
+                // dW and db, by panels of gates; dx, by blocks of rows; and what the chunk before needs of this one
+                const int64_t blocks = std::clamp<int64_t>(rows / 48, 1, 4 * threads);
+                team.each(2 * panels + blocks + 1, [&](int64_t index) {
+                    if (index == 2 * panels + blocks) {
+                        std::copy_n(du_gates, batch.count[begin] * GH, du_next);
+                    } else if (index < 2 * panels && few_rows) {
+                        const Product& product = products[index];
+                        kernels.outer_few_rows(outer(product, rows), a[index], rows_of_a(index, first),
+                                               product.gradient, product.sums);
+                    } else if (index < 2 * panels) {
+                        kernels.outer_panel(outer(products[index / panels], rows), index % panels,
+                                            packed_b + team.index() * chunk_rows * kernels.panel);
+                    } else {
+                        const int64_t block = index - 2 * panels;
+                        const int64_t from = rows * block / blocks, to = rows * (block + 1) / blocks;
+                        kernels.multiply_rows(to - from, GH, I, dx_gates + from * GH, pack_w ? w : weights.w_ih,
+                                              pack_w ? 0 : I, batch.caller_row + first + from, gradients.x);
+                    }
                 });
             }
-            const int64_t loops = cut.units > 1 ? 0 : slice_count;
-            team.each(loops + products[0].tiles + products[1].tiles, [&](int64_t index) {
-                if (index < loops) {
-                    return cell.backward(chunk, {begin, end}, {slices[index], slices[index + 1]}, {0, hidden_panels});
-                }
-                index -= loops;
-                const Product& product = products[index >= products[0].tiles];
-                if (&product != products) index -= products[0].tiles;
-                kernels.pack_outer_rows(outer(product, rows), index, product.a, product.a_row + first);
-            });
-            // dW and db, by panels of gates; dx, by blocks of rows; and what the chunk before needs of this one
-            const int64_t blocks = std::clamp<int64_t>(rows / 48, 1, 4 * threads);
-            team.each(2 * panels + blocks + 1, [&](int64_t index) {
-                if (index == 2 * panels + blocks) {
-                    std::copy_n(du_gates, batch.count[begin] * GH, du_next);
-                } else if (index < 2 * panels && few_rows) {
-                    const Product& product = products[index];
-                    kernels.outer_few_rows(outer(product, rows), product.a, product.a_row, product.gradient,
-                                           product.sums);
-                } else if (index < 2 * panels) {
-                    kernels.outer_panel(outer(products[index / panels], rows), index % panels,
-                                        packed_b + team.index() * chunk_rows * kernels.panel);
-                } else {
-                    const int64_t block = index - 2 * panels;
-                    const int64_t from = rows * block / blocks, to = rows * (block + 1) / blocks;
-                    kernels.multiply_rows(to - from, GH, I, dx_gates + from * GH, pack_w ? w : weights.w_ih,
-                                          pack_w ? 0 : I, batch.caller_row + first + from, gradients.x);
-                }
-            });
+            followed += batch.T;
+            team.each(group.slice_count(), [&](int64_t index) { cell.backward_first(task, slice(index)); });
         }
-        const int64_t unpacked = few_rows ? 0 : 2 * panels;
-        team.each(slice_count + unpacked, [&](int64_t index) {
-            if (index < slice_count) return cell.backward_first(task, {slices[index], slices[index + 1]});
-            index -= slice_count;
+        team.each(few_rows ? 0 : 2 * panels, [&](int64_t index) {
             const Product& product = products[index / panels];
             kernels.unpack_outer(outer(product, 0), index % panels, product.gradient, product.sums);
         });
     });
 }
 
-template void backward(const Weights<float>&, const Layout&, const Input<float>&, const Tape<float>&,
-                       const Output<const float>&, const Gradients<float>&);
-template void backward(const Weights<double>&, const Layout&, const Input<double>&, const Tape<double>&,
-                       const Output<const double>&, const Gradients<double>&);
+template void backward(const Weights<float>&, const Input<float>&, const Tape<float>&, const Output<const float>&,
+                       const Gradients<float>&);
+template void backward(const Weights<double>&, const Input<double>&, const Tape<double>&, const Output<const double>&,
+                       const Gradients<double>&);
 
 }  // namespace rnncore

@@ -31,29 +31,40 @@ struct Gradients {
 };
 
 // What backward needs of a forward pass besides the layer's arrays. Never written again, so backward can run many
-// times, on many threads.
+// times, on many threads. A large batch is kept in groups of rows: backward goes through all steps of one before it
+// turns to the next, so that a step's gradients stay in cache until the step before has used them.
 template <class T>
 struct Tape {
+    struct Group {
+        Plan plan;
+        Array<T> states[kMaxStates];  // (N + R, H)
+        Array<T> saved;               // (R, saved * H)
+    };
+    explicit Tape(const KernelTable* kernels) : kernels(kernels) {}
+    Tape(Tape&&) = default;
     const KernelTable* kernels;  // the layout of `saved` is that of one instruction set
-    Plan plan;
-    Array<T> states[kMaxStates];  // (N + R, H)
-    Array<T> saved;               // (R, saved * H)
+    std::vector<Group> groups;
 };
 
 // With two directions, the first must not be reversed in `layout`: the second is.
 template <class T>
 void forward(const Stack<T>& stack, const Layout& layout, const Input<T>& input, const Output<T>& output);
 
+// One layer in one direction, with weights that are not packed.
+template <class T>
+void forward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Output<T>& output);
+
+// The same, for `backward` to follow.
 template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
                              const Output<T>& output);
 
 // dy and dlast may be null, which stands for zeros.
 template <class T>
-void backward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Tape<T>& tape,
-              const Output<const T>& cotangents, const Gradients<T>& gradients);
+void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& tape, const Output<const T>& cotangents,
+              const Gradients<T>& gradients);
 
-// Number of gates and of states of a cell.
+// Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
 int gates_of(Cell cell);
 int states_of(Cell cell);
 

@@ -1,7 +1,8 @@
 // The forward half of the engine.
 #include <algorithm>
-#include <cstring>
 #include <optional>
+#include <stdexcept>
+#include <string>
 
 #include "dispatch.hpp"
 #include "engine.hpp"
@@ -27,14 +28,9 @@ constexpr int64_t kChunksBesideNextLayer = 16;
 // Rows of a slice, at most: each goes through all steps by itself, with its states and input products in cache.
 constexpr int64_t kMostSliceRows = 256;
 
-template <class T>
-void copy_row(T* to, const T* from, int64_t n) {
-    if (from) {
-        std::memcpy(to, from, sizeof(T) * static_cast<size_t>(n));
-    } else {
-        std::fill_n(to, n, T{0});
-    }
-}
+// Rows of a group of a tape, at most. A function of nothing but this constant and the batch, since it has a part in the
+// order in which gradients are summed.
+constexpr int64_t kMostGroupRows = 512;
 
 // What a call needs besides the caller's arrays: for the input products of so many parts at a time, and for states.
 template <class T>
@@ -119,13 +115,13 @@ void copy_initial_states(const Forward<T>& task, const Plan& plan, int states, c
 
 template <class T>
 void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input, const Output<T>& output,
-         Tape<T>* tape) {
+         const typename Tape<T>::Group* tape) {
     const CellKernels<T>& cell = stack.cell_kernels();
     const Batch batch = plan.batch();
     const int64_t T_ = batch.T, N = batch.N, R = batch.R, H = stack.H;
     const int64_t D = stack.directions, L = stack.layers(), row_size = cell.gates * H;
     const int64_t caller_rows = layout.N * layout.T;
-    if (plan.padded()) std::fill_n(output.y, caller_rows * D * H, T{0});
+    plan.clear_padding(output.y, D * H);
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     double multiply_adds = 0;
@@ -215,6 +211,12 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
     });
 }
 
+// Packed unless that costs more than the one step which the call may be.
+template <class T>
+Stack<T> packed_for(const Weights<T>& weights, const Layout& layout) {
+    return Stack<T>({weights}, 1, layout.T == 1 ? layout.N : 0);
+}
+
 }  // namespace
 
 template <class T>
@@ -223,20 +225,32 @@ void forward(const Stack<T>& stack, const Layout& layout, const Input<T>& input,
 }
 
 template <class T>
+void forward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Output<T>& output) {
+    forward(packed_for(weights, layout), layout, input, output);
+}
+
+template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
                              const Output<T>& output) {
-    const Stack<T> stack({weights}, 1, layout.T == 1 ? layout.N : 0);
+    const Stack<T> stack = packed_for(weights, layout);
     const CellKernels<T>& cell = stack.cell_kernels();
-    Tape<T> tape{stack.kernels, Plan(layout), {}, {}};
-    const Batch batch = tape.plan.batch();
-    for (int s = 0; s < cell.states; ++s) tape.states[s] = Array<T>((batch.N + batch.R) * weights.H);
-    tape.saved = Array<T>(batch.R * cell.saved * weights.H);
-    run(stack, layout, tape.plan, input, output, &tape);
+    Tape<T> tape(stack.kernels);
+    const int64_t groups = std::max<int64_t>((layout.N + kMostGroupRows - 1) / kMostGroupRows, 1);
+    for (int64_t g = 0; g < groups; ++g) {
+        tape.groups.push_back({Plan(layout, {layout.N * g / groups, layout.N * (g + 1) / groups}), {}, {}});
+        typename Tape<T>::Group& group = tape.groups.back();
+        const Batch batch = group.plan.batch();
+        for (int s = 0; s < cell.states; ++s) group.states[s] = Array<T>((batch.N + batch.R) * weights.H);
+        group.saved = Array<T>(batch.R * cell.saved * weights.H);
+        run(stack, layout, group.plan, input, output, &group);
+    }
     return tape;
 }
 
 int gates_of(Cell cell) {
-    return kernels().f32.cells[static_cast<int>(cell)].gates;
+    const int index = static_cast<int>(cell);
+    if (index < 0 || index >= kCells) throw std::invalid_argument("cell: no such cell, " + std::to_string(index));
+    return kernels().f32.cells[index].gates;
 }
 int states_of(Cell cell) {
     return kernels().f32.cells[static_cast<int>(cell)].states;
@@ -244,6 +258,8 @@ int states_of(Cell cell) {
 
 template void forward(const Stack<float>&, const Layout&, const Input<float>&, const Output<float>&);
 template void forward(const Stack<double>&, const Layout&, const Input<double>&, const Output<double>&);
+template void forward(const Weights<float>&, const Layout&, const Input<float>&, const Output<float>&);
+template void forward(const Weights<double>&, const Layout&, const Input<double>&, const Output<double>&);
 template Tape<float> forward_for_training(const Weights<float>&, const Layout&, const Input<float>&,
                                           const Output<float>&);
 template Tape<double> forward_for_training(const Weights<double>&, const Layout&, const Input<double>&,

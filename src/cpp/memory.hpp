@@ -2,6 +2,7 @@
 // pages cost more than the work of a small network.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -63,5 +64,15 @@ private:
     int64_t size_ = 0;
     Array<T> memory_;
 };
+
+// to[0:n] = from, or zeros if that is null.
+template <class T>
+void copy_row(T* to, const T* from, int64_t n) {
+    if (from) {
+        std::copy_n(from, n, to);
+    } else {
+        std::fill_n(to, n, T{0});
+    }
+}
 
 }  // namespace rnncore

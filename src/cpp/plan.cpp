@@ -5,10 +5,24 @@
 
 namespace rnncore {
 
-Plan::Plan(const Layout& layout) : N_(layout.N) {
+Plan::Plan(const Layout& layout, Span rows)
+    : N_(rows.end - rows.begin),
+      padded_T_(layout.T),
+      step_stride_(layout.batch_first ? 1 : layout.N),
+      row_stride_(layout.batch_first ? layout.T : 1) {
     const int64_t* lengths = layout.lengths;
+    const auto length_of = [=](int64_t row) { return lengths ? lengths[row] : layout.T; };
+    std::vector<int64_t> sorted;
+    if (lengths) {
+        sorted.resize(static_cast<size_t>(layout.N));
+        std::iota(sorted.begin(), sorted.end(), int64_t{0});
+        std::stable_sort(sorted.begin(), sorted.end(), [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+    }
+    const auto row_of = [&](int64_t n) {
+        return lengths ? sorted[static_cast<size_t>(rows.begin + n)] : rows.begin + n;
+    };
     for (int64_t n = 0; n < N_; ++n) {
-        const int64_t length = lengths ? lengths[n] : layout.T;
+        const int64_t length = length_of(row_of(n));
         T_ = std::max(T_, length);
         R_ += length;
     }
@@ -19,24 +33,21 @@ Plan::Plan(const Layout& layout) : N_(layout.N) {
     offset_ = count_ + T_;
     caller_row_ = offset_ + T_ + 1;
 
-    std::iota(order_, order_ + N_, int64_t{0});
-    if (lengths) std::stable_sort(order_, order_ + N_, [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
-    for (int64_t n = 0; n < N_; ++n) length_[n] = lengths ? lengths[order_[n]] : layout.T;
-    padded_ = N_ > 0 && length_[N_ - 1] < layout.T;
-
+    for (int64_t n = 0; n < N_; ++n) {
+        order_[n] = row_of(n);
+        length_[n] = length_of(order_[n]);
+    }
     for (int64_t t = 0, n = N_; t < T_; ++t) {
         while (length_[n - 1] <= t) --n;
         count_[t] = n;
         offset_[t + 1] = offset_[t] + n;
     }
 
-    const int64_t step_stride = layout.batch_first ? 1 : layout.N;
-    const int64_t row_stride = layout.batch_first ? layout.T : 1;
     int64_t* out = caller_row_;
     for (int64_t t = 0; t < T_; ++t) {
         for (int64_t n = 0; n < count_[t]; ++n) {
             const int64_t step = layout.reverse ? length_[n] - 1 - t : t;
-            *out++ = order_[n] * row_stride + step * step_stride;
+            *out++ = order_[n] * row_stride_ + step * step_stride_;
         }
     }
 }

@@ -2,6 +2,7 @@
 // the caller's arrays it came from.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -20,12 +21,12 @@ struct Layout {
 
 class Plan {
 public:
-    explicit Plan(const Layout& layout);
+    explicit Plan(const Layout& layout) : Plan(layout, {0, layout.N}) {}
+    Plan(const Layout& layout, Span rows);  // of these sorted rows alone
     Plan(const Plan&) = delete;
     Plan(Plan&&) = default;  // (the pointers stay valid: the block moves as a whole)
 
     Batch batch() const;
-    bool padded() const { return padded_; }                 // whether some steps are not computed
     int64_t length(int64_t n) const { return length_[n]; }  // of sorted row n
     // How many of these sorted rows are alive at step t, and how many steps they live in all.
     int64_t alive(int64_t t, Span rows) const;
@@ -39,11 +40,20 @@ public:
     std::vector<int64_t> slices(int parts) const;
     // All steps in such chunks: boundaries, first 0, last T.
     std::vector<int64_t> chunks(int64_t limit) const;
+    // Zeros at the steps that are not computed, in an array (caller rows, width).
+    template <class T>
+    void clear_padding(T* array, int64_t width) const {
+        for (int64_t n = 0; n < N_; ++n) {
+            for (int64_t t = length_[n]; t < padded_T_; ++t) {
+                std::fill_n(array + (order_[n] * row_stride_ + t * step_stride_) * width, width, T{0});
+            }
+        }
+    }
 
 private:
     int64_t T_ = 0, N_, R_ = 0;
-    bool padded_ = false;
-    std::vector<int64_t> memory_;  // one block for all of these, whose meaning is that in Batch
+    int64_t padded_T_, step_stride_, row_stride_;  // of the caller's arrays
+    std::vector<int64_t> memory_;                  // one block for all of these, whose meaning is that in Batch
     int64_t *length_, *order_, *count_, *offset_, *caller_row_;
 };
 

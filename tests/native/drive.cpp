@@ -267,7 +267,7 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
     gradients.b_ih = outputs.add("db_ih", GH);
     gradients.b_hh = outputs.add("db_hh", GH);
     for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add(s ? "dc_0" : "dh_0", N * H);
-    backward(in.weights, in.layout, in.input, tape, in.cotangents, gradients);
+    backward(in.weights, in.input, tape, in.cotangents, gradients);
     return outputs;
 }
 

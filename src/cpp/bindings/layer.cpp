@@ -95,8 +95,7 @@ py::object forward_as(Cell cell, Arguments& arguments) {
     NewOutput<T> output(cell, arguments);
     {
         const py::gil_scoped_release nogil;
-        const Layout& layout = arguments.layout;
-        forward(Stack<T>({layer.weights}, 1, layout.T == 1 ? layout.N : 0), layout, layer.input, output.pointers);
+        forward(layer.weights, arguments.layout, layer.input, output.pointers);
     }
     return output.arrays;
 }
@@ -140,7 +139,7 @@ struct Recording {
         }
         {
             const py::gil_scoped_release nogil;
-            rnncore::backward(weights, arguments.layout, layer.input, tape, cotangents, gradients);
+            rnncore::backward(weights, layer.input, tape, cotangents, gradients);
         }
         result[0] = std::move(dx);
         result[1] = std::move(dw_ih);

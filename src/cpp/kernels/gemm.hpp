@@ -29,7 +29,7 @@ struct Scratch {
 };
 
 // In which order panels are visited. A time loop alternates, so that a step begins with the panels that the one before
-// left in cache. (Prefetching the panel in software did not help: at one row the loop runs at the bandwidth of L2.)
+// left in cache.
 enum class Order { ascending, descending };
 
 // Rows times the panels `span`. sink.row(i, panel, side) says where row i of `side` panels from `panel` on goes
