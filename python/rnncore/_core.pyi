@@ -21,6 +21,23 @@ class Cell:
     @property
     def value(self) -> int: ...
 
+class Activation:
+    """What follows an affine map."""
+
+    none: ClassVar[Activation]
+    tanh: ClassVar[Activation]
+    sigmoid: ClassVar[Activation]
+    relu: ClassVar[Activation]
+    __members__: ClassVar[dict[str, Activation]]
+
+    def __init__(self, value: int) -> None: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 
@@ -83,6 +100,23 @@ class Stack:
 
         None if an argument would have to be converted or does not fit; nothing is computed then.
         """
+
+class LinearRecording:
+    """What `linear` kept for backward. Nothing writes to it, so backward may run often and on many threads."""
+
+    def backward(self, dy: object, /) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+        """Return the gradients of x, weight and bias; None if dy would have to be converted."""
+
+def linear(activation: Activation, x: object, weight: object, bias: object, lengths: object, /) -> NDArray[Any] | None:
+    """Return y = act(x weight' + bias). All arrays of one dtype, C-contiguous; lengths int64.
+
+    None if an argument would have to be converted to that; nothing is computed then.
+    """
+
+def record_linear(
+    activation: Activation, x: object, weight: object, bias: object, lengths: object, /
+) -> tuple[NDArray[Any], LinearRecording] | None:
+    """As `linear`, with the recording that backward needs. It refers to x, weight and y: they must not change."""
 
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""

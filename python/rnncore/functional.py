@@ -2,37 +2,39 @@
 
 Weights are torch's: `w_ih` (G*H, I), `w_hh` (G*H, H) and biases (G*H,), with the gates of LSTM in the order
 i, f, g, o and those of GRU in the order r, z, n. The computation runs in the dtype of `w_ih`, float32 or float64;
-the other arrays are converted to it. This is the only module that converts.
+the other arrays are converted to it. `linear` is what usually follows: an affine map of every step.
 """
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rnncore import _core
+from rnncore._conversion import Array, as_array, as_lengths, as_weight, batched, named
 from rnncore._core import Cell
+from rnncore.affine import LinearGradients, linear, linear_vjp
 
 __all__ = [
     "GRUGradients",
     "GRUOutput",
     "LSTMGradients",
     "LSTMOutput",
+    "LinearGradients",
     "RNNGradients",
     "RNNOutput",
     "gru",
     "gru_vjp",
+    "linear",
+    "linear_vjp",
     "lstm",
     "lstm_vjp",
     "rnn",
     "rnn_vjp",
 ]
-
-Array = NDArray[Any]
 
 
 class RNNOutput(NamedTuple):
@@ -91,49 +93,6 @@ class LSTMGradients(NamedTuple):
     c_0: Array
 
 
-_FLOAT32 = np.dtype(np.float32)
-_FLOAT64 = np.dtype(np.float64)
-
-
-def _weights(w_ih: ArrayLike) -> Array:
-    """`w_ih` as the core takes it; its dtype is that of the computation."""
-    w = np.asarray(w_ih)
-    dtype = w.dtype
-    if dtype != _FLOAT32 and dtype != _FLOAT64:
-        dtype = np.result_type(dtype, _FLOAT32) if dtype.kind in "biuf" else dtype
-        if dtype != _FLOAT32 and dtype != _FLOAT64:
-            raise TypeError(f"w_ih: expected real numbers of at most 64 bits, got {w.dtype}")
-    return _array("w_ih", w, dtype)
-
-
-def _array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """`value` as the core takes it: of this dtype, C-contiguous, aligned. No copy if it is so already."""
-    array = np.asarray(value)
-    if array.dtype != dtype and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
-    return np.require(array, dtype, ["C", "A"]) if not _fits(array, dtype) else array
-
-
-def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
-    return array.dtype == dtype and array.flags.carray
-
-
-def _lengths(value: ArrayLike, unbatched: bool) -> Array:
-    """Prepare the numbers of valid steps for the core."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"lengths: expected integers, got {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.int64) if array.ndim else array.astype(np.int64)
-    return _batched("lengths", array, 0, 0) if unbatched else array
-
-
-def _batched(name: str, array: Array, ndim: int, axis: int) -> Array:
-    """Give an array of an unbatched sequence a batch axis of 1."""
-    if array.ndim != ndim:
-        raise ValueError(f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}")
-    return np.expand_dims(array, axis)
-
-
 class _Arguments:
     """The arguments of one call in the form the core takes, and the way back to the caller's shapes."""
 
@@ -154,21 +113,21 @@ class _Arguments:
         reverse: bool,
         batch_first: bool,
     ) -> None:
-        w = _weights(w_ih)
+        w = as_weight("w_ih", w_ih)
         dtype = self.dtype = w.dtype
-        x = _array("x", x, dtype)
+        x = as_array("x", x, dtype)
         # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients
         self.batch_axis = (0 if batch_first else 1) if x.ndim == 2 else None
         self.positional = (
             cell,
             self.series("x", x),
             w,
-            _array("w_hh", w_hh, dtype),
-            None if b_ih is None else _array("b_ih", b_ih, dtype),
-            None if b_hh is None else _array("b_hh", b_hh, dtype),
+            as_array("w_hh", w_hh, dtype),
+            None if b_ih is None else as_array("b_ih", b_ih, dtype),
+            None if b_hh is None else as_array("b_hh", b_hh, dtype),
             self.state("h_0", h_0),
             self.state("c_0", c_0),
-            None if lengths is None else _lengths(lengths, unbatched=self.batch_axis is not None),
+            None if lengths is None else as_lengths(lengths, unbatched=self.batch_axis is not None),
             reverse,
             batch_first,
         )
@@ -177,15 +136,15 @@ class _Arguments:
         """Prepare x, y or a gradient of one of them for the core."""
         if value is None:
             return None
-        array = _array(name, value, self.dtype)
-        return array if self.batch_axis is None else _batched(name, array, 2, self.batch_axis)
+        array = as_array(name, value, self.dtype)
+        return array if self.batch_axis is None else batched(name, array, 2, self.batch_axis)
 
     def state(self, name: str, value: ArrayLike | None) -> Array | None:
         """Prepare a state or a gradient of one for the core."""
         if value is None:
             return None
-        array = _array(name, value, self.dtype)
-        return array if self.batch_axis is None else _batched(name, array, 1, 0)
+        array = as_array(name, value, self.dtype)
+        return array if self.batch_axis is None else batched(name, array, 1, 0)
 
     def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Array, ...]:
         """Return the core's results in the caller's shapes: a series comes first, states last."""
@@ -235,15 +194,6 @@ def _converting_pull_back(
     gradients = recording.backward(call.series("dy", dy), call.state("dh_n", dh_n), call.state("dc_n", dc_n))
     assert gradients is not None
     return call.unbatched(*gradients, states=len(gradients) - 5)
-
-
-if TYPE_CHECKING:
-    _Named = TypeVar("_Named", bound=tuple[Array, ...])
-
-    def _named(kind: type[_Named], values: tuple[Array, ...]) -> _Named:
-        """Make a named tuple of a tuple: in half the time of calling its class with the elements."""
-else:
-    _named = tuple.__new__
 
 
 def _rnn_cell(nonlinearity: str) -> Cell:
@@ -314,7 +264,7 @@ def rnn(
     array([0.5, 1. , 1.5], dtype=float32)
     """
     cell = _rnn_cell(nonlinearity)
-    return _named(RNNOutput, _forward(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    return named(RNNOutput, _forward(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
 
 
 def rnn_vjp(
@@ -357,9 +307,9 @@ def rnn_vjp(
     outputs, pull_back = _record(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
-        return _named(RNNGradients, pull_back(dy, dh_n, None))
+        return named(RNNGradients, pull_back(dy, dh_n, None))
 
-    return _named(RNNOutput, outputs), vjp
+    return named(RNNOutput, outputs), vjp
 
 
 def lstm(
@@ -425,7 +375,7 @@ def lstm(
     >>> bool((y[1, 1] == h_n[1]).all()), y[1, 2:].any()
     (True, np.False_)
     """
-    return _named(LSTMOutput, _forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first))
+    return named(LSTMOutput, _forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first))
 
 
 def lstm_vjp(
@@ -469,9 +419,9 @@ def lstm_vjp(
     outputs, pull_back = _record(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None) -> LSTMGradients:
-        return _named(LSTMGradients, pull_back(dy, dh_n, dc_n))
+        return named(LSTMGradients, pull_back(dy, dh_n, dc_n))
 
-    return _named(LSTMOutput, outputs), vjp
+    return named(LSTMOutput, outputs), vjp
 
 
 def gru(
@@ -532,7 +482,7 @@ def gru(
     >>> y.shape, h_n.shape
     ((5, 4), (4,))
     """
-    return _named(GRUOutput, _forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    return named(GRUOutput, _forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
 
 
 def gru_vjp(
@@ -574,6 +524,6 @@ def gru_vjp(
     outputs, pull_back = _record(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
-        return _named(GRUGradients, pull_back(dy, dh_n, None))
+        return named(GRUGradients, pull_back(dy, dh_n, None))
 
-    return _named(GRUOutput, outputs), vjp
+    return named(GRUOutput, outputs), vjp

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import functional
+from rnncore._conversion import as_array, as_lengths
 from rnncore._core import Cell, Stack
 from rnncore.frozen import Frozen
 
@@ -243,17 +244,17 @@ class _Recurrent:
         self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
     ) -> tuple[Array, State]:
         """Check and convert what the core does not take as it is, and run."""
-        series = functional._array("x", self._input(x), self.dtype)
+        series = as_array("x", self._input(x), self.dtype)
         unbatched, axis = series.ndim == 2, 0 if self.batch_first else 1
         parts: list[Array | None] = []
         for part in self._state_parts("state", state, series):
             if part is not None:
-                part = functional._array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
+                part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
         if unbatched:
             series = np.expand_dims(series, axis)
         if lengths is not None:
-            lengths = functional._lengths(lengths, unbatched)
+            lengths = as_lengths(lengths, unbatched)
             if lengths.shape != (series.shape[axis],):
                 raise ValueError(f"lengths: expected shape {(series.shape[axis],)}, got {lengths.shape}")
         result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths)

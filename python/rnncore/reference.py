@@ -1,4 +1,4 @@
-"""The specification: every cell in float64 NumPy, forward and backward.
+"""The specification: every cell in float64 NumPy, forward and backward, and the affine map that follows.
 
 This file is written to be read. A cell is two functions next to each other, its equations as comments; one
 loop over time runs any cell forward and one runs it backward; the public functions mirror those of
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["gru", "gru_vjp", "lstm", "lstm_vjp", "rnn", "rnn_vjp"]
+__all__ = ["gru", "gru_vjp", "linear", "linear_vjp", "lstm", "lstm_vjp", "rnn", "rnn_vjp"]
 
 Array = NDArray[np.float64]
 OptionalArray = ArrayLike | None  # None stands for zeros
@@ -502,3 +502,90 @@ def gru_vjp(
         return GRUGradients(*pullback(dy, dh_n=dh_n))
 
     return GRUOutput(y, h_n), vjp
+
+
+# ---------------------------------------------------------------------------------------------- the affine map
+
+
+class LinearGradients(NamedTuple):
+    """The gradients of the arguments of `linear`, each of its argument's shape."""
+
+    x: Array
+    weight: Array
+    bias: Array
+
+
+# What follows the map, and its slope as a function of what it returned; relu'(0) is 0.
+ACTIVATIONS: dict[str | None, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    None: (lambda a: a, np.ones_like),
+    "tanh": (np.tanh, lambda y: 1.0 - y * y),
+    "sigmoid": (sigmoid, lambda y: y * (1.0 - y)),
+    "relu": (lambda a: np.maximum(a, 0.0), lambda y: np.where(y > 0.0, 1.0, 0.0)),
+}
+
+
+def linear(
+    x: ArrayLike, weight: ArrayLike, bias: OptionalArray = None, *,
+    activation: str | None = None, lengths: ArrayLike | None = None,
+) -> Array:  # fmt: skip
+    """Map every row of `x`: ``y = act(weight x + bias)``.
+
+    Parameters
+    ----------
+    x : array_like, (..., I), or (N, T, I) with `lengths`
+        The rows.
+    weight : array_like, (O, I)
+        The matrix.
+    bias : array_like, (O,), optional
+        What is added; zeros by default.
+    activation : {None, "tanh", "sigmoid", "relu"}
+        The function that follows; none by default.
+    lengths : array_like of int, (N,), optional
+        How many steps of each sequence are valid, 0 to T; all T by default. What lies after is padding: `y` is
+        zero there, its gradient ignored, and that of `x` zero.
+
+    Returns
+    -------
+    ndarray, (..., O)
+        `y`.
+
+    Examples
+    --------
+    >>> linear([[1, 2], [3, -4]], weight=[[1, 1]], activation="relu").ravel()
+    array([3., 0.])
+    """
+    return linear_vjp(x, weight, bias, activation=activation, lengths=lengths)[0]
+
+
+def linear_vjp(
+    x: ArrayLike, weight: ArrayLike, bias: OptionalArray = None, *,
+    activation: str | None = None, lengths: ArrayLike | None = None,
+) -> tuple[Array, Callable[[ArrayLike], LinearGradients]]:  # fmt: skip
+    """Run `linear`, and return its output with ``vjp(dy) -> LinearGradients``.
+
+    Examples
+    --------
+    >>> y, vjp = linear_vjp([[1, 2], [3, -4]], weight=[[1, 1]], activation="relu")
+    >>> vjp([[1], [1]]).weight
+    array([[1., 2.]])
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
+    value, slope = ACTIVATIONS[activation]
+    x, w = np.array(x, dtype=np.float64), np.array(weight, dtype=np.float64)
+    b = _checked("bias", bias, w.shape[:1])
+    valid = np.full(x.shape[:-1], True)
+    if lengths is not None:
+        N, T, _ = x.shape
+        valid = np.arange(T) < _checked_lengths(lengths, (N,), T)[:, None]
+    y = np.zeros((*x.shape[:-1], len(w)))
+    y[valid] = value(x[valid] @ w.T + b)
+
+    def vjp(dy: ArrayLike) -> LinearGradients:
+        # a = w x + b:   dx = w' da;  dw = sum of da x';  db = sum of da
+        da = _checked("dy", dy, y.shape)[valid] * slope(y[valid])
+        dx = np.zeros_like(x)
+        dx[valid] = da @ w
+        return LinearGradients(dx, da.T @ x[valid], da.sum(axis=0))
+
+    return y, vjp

@@ -2,8 +2,8 @@
 // set by kernels/table.cpp and called by the engine. No function is defined here: an inline one would be merged by the
 // linker across instruction sets.
 //
-// Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, G gates, L lanes of a vector, R packed rows.
-// Sizes are signed 64-bit. A shape in a comment is row-major.
+// Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, O outputs, G gates, L lanes of a vector, R
+// packed rows. Sizes are signed 64-bit. A shape in a comment is row-major.
 //
 // Packed rows: the batch is sorted by length, longest first, and stored step by step. Step t owns the packed rows
 // [offset[t], offset[t] + count[t]); count never grows, so the rows alive at t are a prefix of those alive at t-1.
@@ -18,6 +18,9 @@ namespace rnncore {
 enum class Cell : int { rnn_tanh, rnn_relu, lstm, gru };
 inline constexpr int kCells = 4;
 inline constexpr int kMaxStates = 2;
+
+enum class Activation : int { none, tanh, sigmoid, relu };
+inline constexpr int kActivations = 4;
 
 // Indices [begin, end): of steps, of sorted rows, of panels of hidden units.
 struct Span {
@@ -84,6 +87,21 @@ struct OuterProduct {
     T* c;             // (panels, M, panel width)
 };
 
+// An affine map with an activation: y = act(x W' + b), W (O, I), at the rows of the caller's arrays that caller_row
+// names.
+template <class T>
+struct Linear {
+    int64_t I, O;
+    Activation activation;
+    const int64_t* caller_row;  // (rows)
+    const T* x;                 // (caller rows, I)
+    bool packed;      // whether W is packed by pack_transposed and b filled up with zeros to whole vectors, or both are
+                      // as the caller has them: then there are no more than unpacked_rows rows
+    const T* weight;  // (O, I)
+    const T* bias;    // (O) or null
+    T* y;             // (caller rows, O)
+};
+
 template <class T>
 struct CellKernels {
     int gates;
@@ -120,6 +138,12 @@ struct Kernels {
     // pack_columns, or with a stride of `columns` as it is. What is not packed must have whole vectors of columns.
     void (*multiply_rows)(int64_t rows, int64_t K, int64_t columns, const T* a, const T* b, int64_t b_stride,
                           const int64_t* caller_row, T* out);
+    // out: w (columns, K) transposed, in panels as pack_columns makes them
+    void (*pack_transposed)(const T* w, int64_t K, int64_t columns, T* out);
+    // y at the rows [rows.begin, rows.end) of caller_row and the columns of some panels
+    void (*linear)(const Linear<T>& task, Span rows, Span panels);
+    // da (rows, O), the gradient of x W' + b at such rows, from y and dy (caller rows, O)
+    void (*linear_gradient)(const Linear<T>& task, Span rows, const T* dy, T* da);
     // Row tile `tile` of A = [a_rows | 1] into product.a; a_row (rows) are the rows of a (any, M-1) to take.
     int64_t (*outer_tiles)(int64_t M);
     void (*pack_outer_rows)(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row);

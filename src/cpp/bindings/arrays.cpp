@@ -53,7 +53,7 @@ bool fits(const py::array& array, Shape shape) {
     return true;
 }
 
-py::array new_array(py::dtype dtype, std::initializer_list<int64_t> shape) {
+py::array new_array(py::dtype dtype, std::span<const int64_t> shape) {
     constexpr int64_t kLarge = 1 << 20;
     int64_t bytes = dtype.itemsize();
     for (const int64_t size : shape) bytes *= size;
@@ -68,7 +68,7 @@ py::array new_array(py::dtype dtype, std::initializer_list<int64_t> shape) {
     const auto& api = py::detail::npy_api::get();
     PyObject* array =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype.release().ptr(), static_cast<int>(shape.size()),
-                                  reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, nullptr, 0, nullptr);
+                                  reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr);
     if (!array) throw py::error_already_set();
     return py::reinterpret_steal<py::array>(array);
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "../memory.hpp"
@@ -45,10 +46,10 @@ inline bool is_ready_or_none(py::handle object, int numbers) {
 bool fits(const py::array& array, Shape shape);
 
 // A new array. The memory of large ones comes from Buffer: its pages are those of an array that is gone.
-py::array new_array(py::dtype dtype, std::initializer_list<int64_t> shape);
+py::array new_array(py::dtype dtype, std::span<const int64_t> shape);
 template <class T>
 py::array new_array(std::initializer_list<int64_t> shape) {
-    return new_array(py::dtype::of<T>(), shape);
+    return new_array(py::dtype::of<T>(), std::span(shape.begin(), shape.size()));
 }
 template <class T>
 T* data(const py::array& array) {

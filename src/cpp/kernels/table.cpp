@@ -2,6 +2,7 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
+#include "linear.hpp"
 #include "outer.hpp"
 #include "sequence.hpp"
 
@@ -18,25 +19,11 @@ constexpr CellKernels<T> cell_kernels() {
             backward<Cell, T>,    backward_first<Cell, T>};
 }
 
-// f over an array, so that its accuracy can be measured from outside.
-template <class T, class F>
-void map(const T* x, T* y, int64_t n, F f) {
+// A function over an array, so that its accuracy can be measured from outside.
+template <class Function, class T>
+void map(const T* x, T* y, int64_t n) {
     const FlushDenormals guard;
-    constexpr int L = kLanes<T>;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) store(y + i, f(load(x + i)));
-    if (i < n) {
-        const Tail rest{static_cast<int>(n - i)};
-        store(y + i, f(load(x + i, rest)), rest);
-    }
-}
-template <class T>
-void map_sigmoid(const T* x, T* y, int64_t n) {
-    map(x, y, n, [](Vec<T> v) { return sigmoid(v); });
-}
-template <class T>
-void map_tanh(const T* x, T* y, int64_t n) {
-    map(x, y, n, [](Vec<T> v) { return tanh(v); });
+    activate<Function>(x, y, n);
 }
 
 template <class T>
@@ -50,13 +37,16 @@ constexpr Kernels<T> kernels() {
         {cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
         pack_columns<T>,
         multiply_rows<T>,
+        pack_gates<T, 1>,
+        linear<T>,
+        linear_gradient<T>,
         outer_tiles,
         pack_outer_rows<T>,
         outer_panel<T>,
         unpack_outer<T>,
         outer_few_rows<T>,
-        map_sigmoid<T>,
-        map_tanh<T>};
+        map<Sigmoid, T>,
+        map<Tanh, T>};
 }
 
 }  // namespace

@@ -1,32 +1,11 @@
 // Elman's cell (1990): h' = act(x + u), act = tanh or relu.
 #pragma once
 
+#include "../activations.hpp"
 #include "cell.hpp"
 
 namespace rnncore::RNNCORE_ISA {
 namespace {
-
-struct Tanh {
-    template <class V>
-    static V value(V a) {
-        return tanh(a);
-    }
-    template <class V>
-    static V slope(V y) {  // tanh'(a) = 1 - tanh(a)^2
-        return fma(-y, y, V{} + 1);
-    }
-};
-
-struct Relu {
-    template <class V>
-    static V value(V a) {
-        return max(V{}, a);  // a NaN passes through
-    }
-    template <class V>
-    static V slope(V y) {
-        return y > 0 ? V{} + 1 : (y == 0 ? V{} : y);  // and so it does here
-    }
-};
 
 template <class Activation>
 struct Rnn {

@@ -1,0 +1,158 @@
+"""An affine map of every step with an activation, as pure functions on arrays: what turns states into outputs.
+
+The weight is torch's: (O, I). The computation runs in its dtype, float32 or float64; the other arrays are converted
+to it. `rnncore.functional` has the same names.
+"""
+
+from __future__ import annotations  # those of an inner function would be evaluated at every call
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from rnncore import _core
+from rnncore._conversion import Array, as_array, as_lengths, as_weight, named
+from rnncore._core import Activation
+
+__all__ = ["LinearGradients", "linear", "linear_vjp"]
+
+
+class LinearGradients(NamedTuple):
+    """Gradients of the arguments of `linear`; zeros stood in for a bias that was None."""
+
+    x: Array
+    weight: Array
+    bias: Array
+
+
+_ACTIVATIONS = {
+    None: Activation.none,
+    "tanh": Activation.tanh,
+    "sigmoid": Activation.sigmoid,
+    "relu": Activation.relu,
+}
+
+
+def _activation(name: str | None) -> Activation:
+    try:
+        return _ACTIVATIONS[name]
+    except (KeyError, TypeError):  # TypeError: not hashable
+        raise ValueError(f"activation: expected None, 'tanh', 'sigmoid' or 'relu', got {name!r}") from None
+
+
+def _converted(
+    activation: Activation, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, lengths: ArrayLike | None
+) -> tuple[Any, ...]:
+    """Prepare the arguments for the core."""
+    w = as_weight("weight", weight)
+    return (
+        activation,
+        as_array("x", x, w.dtype),
+        w,
+        None if bias is None else as_array("bias", bias, w.dtype),
+        None if lengths is None else as_lengths(lengths),
+    )
+
+
+def linear(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    lengths: ArrayLike | None = None,
+) -> Array:
+    """Map every row of x, a vector of I numbers, to O numbers: y = act(W x + b).
+
+    A row's result has the same bits whatever other rows there are.
+
+    Parameters
+    ----------
+    x : array_like, (..., I)
+        Input; with `lengths`, (N, T, I).
+    weight : array_like, (O, I)
+        W. Its dtype, float32 or float64, is that of the computation and of the result.
+    bias : array_like, (O,), optional
+        b. Default: zeros.
+    activation : {None, "tanh", "sigmoid", "relu"}
+        act. Default: none.
+    lengths : array_like of int, (N,), optional
+        Number of valid steps of each sequence, 0 to T. Default: T for all. Later steps are neither read nor computed:
+        y is zero there.
+
+    Returns
+    -------
+    ndarray, (..., O)
+        y.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or type; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> rc.functional.linear([[1.0, 2.0], [3.0, -4.0]], [[1.0, 1.0]], [0.5], activation="relu")
+    array([[3.5],
+           [0. ]])
+    >>> y = rc.functional.linear(np.ones((2, 3, 4)), np.ones((1, 4)), lengths=[3, 1])
+    >>> y[..., 0]
+    array([[4., 4., 4.],
+           [4., 0., 0.]])
+    """
+    act = _activation(activation)
+    y = _core.linear(act, x, weight, bias, lengths)
+    if y is None:  # the core converts nothing
+        y = _core.linear(*_converted(act, x, weight, bias, lengths))
+        assert y is not None
+    return y
+
+
+def linear_vjp(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    lengths: ArrayLike | None = None,
+) -> tuple[Array, Callable[[ArrayLike], LinearGradients]]:
+    """Run `linear` and return, with its output, the function that pulls a gradient back through it.
+
+    Parameters are those of `linear`. The arrays are not copied: leave x, the weight and, if there is an activation,
+    also y unchanged until the last call of `vjp`.
+
+    Returns
+    -------
+    y : ndarray, (..., O)
+        As `linear` returns it, in the same bits.
+    vjp : callable
+        ``vjp(dy)`` takes the gradient of a scalar loss with respect to y and returns those of the arguments as
+        `LinearGradients`, always all three. dy is not read at padded steps, and the gradient of x is zero there. May be
+        called several times, from any thread.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> y, vjp = rc.functional.linear_vjp([[1.0, 2.0], [3.0, -4.0]], [[1.0, 1.0]], [0.5], activation="relu")
+    >>> vjp([[1.0], [1.0]])
+    LinearGradients(x=array([[1., 1.],
+           [0., 0.]]), weight=array([[1., 2.]]), bias=array([1.]))
+    """
+    act = _activation(activation)
+    recorded = _core.record_linear(act, x, weight, bias, lengths)
+    if recorded is None:
+        recorded = _core.record_linear(*_converted(act, x, weight, bias, lengths))
+        assert recorded is not None
+    y, recording = recorded
+
+    def vjp(dy: ArrayLike) -> LinearGradients:
+        gradients = recording.backward(dy)
+        if gradients is None:
+            gradients = recording.backward(as_array("dy", dy, y.dtype))
+            assert gradients is not None
+        return named(LinearGradients, gradients)
+
+    return y, vjp

@@ -1,0 +1,182 @@
+#include "linear.hpp"
+
+#include <numeric>
+
+#include "dispatch.hpp"
+#include "memory.hpp"
+#include "schedule.hpp"
+#include "threads.hpp"
+#include "weights.hpp"
+
+namespace rnncore {
+namespace {
+
+// Rows of x that stay in L2 while all panels of the weight pass over them.
+constexpr int64_t kBlockBytes = 256 << 10;
+// A thread's share of a call has so many rows at least, or tiles are not full.
+constexpr int64_t kLeastBlockRows = 48;
+
+// Rows of a chunk of the backward pass: its da and its packed rows of x stay in L2 between the two uses of them. The
+// sums over rows run in one order whatever the chunks.
+constexpr int64_t kChunkBytes = 1 << 20;
+constexpr int64_t kLeastChunkRows = 256, kMostChunkRows = 4096;
+
+int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+template <class T>
+int64_t rows_in(int64_t bytes, int64_t row_size) {
+    return bytes / (static_cast<int64_t>(sizeof(T)) * std::max<int64_t>(row_size, 1));
+}
+
+// Boundary `part` of `whole` in `parts` parts of nearly the same size.
+Span share(int64_t whole, int64_t part, int64_t parts) {
+    return {whole * part / parts, whole * (part + 1) / parts};
+}
+
+int threads_for_products(int64_t products, int64_t rows, int64_t weight_size) {
+    const double multiply_adds = static_cast<double>(products * rows) * static_cast<double>(weight_size);
+    return std::max(threads_for(multiply_adds), threads_for_packing(weight_size));
+}
+
+}  // namespace
+
+Rows::Rows(int64_t all) : all_(all), index_(static_cast<size_t>(all)) {
+    std::iota(index_.begin(), index_.end(), int64_t{0});
+}
+
+Rows::Rows(int64_t N, int64_t T, const int64_t* lengths) : all_(N * T) {
+    index_.resize(static_cast<size_t>(std::accumulate(lengths, lengths + N, int64_t{0})));
+    auto out = index_.begin();
+    for (int64_t n = 0; n < N; ++n) {
+        std::iota(out, out + lengths[n], n * T);
+        out += lengths[n];
+    }
+}
+
+template <class T>
+void linear_forward(const KernelTable& table, const Rows& rows, const Linear<T>& layer) {
+    const Kernels<T>& kernels = precision<T>(table);
+    const int64_t R = rows.count(), I = layer.I, O = layer.O;
+    rows.zero_others(layer.y, O);
+    if (R == 0) return;
+
+    Linear<T> task = layer;
+    task.caller_row = rows.index();
+    task.packed = R > kernels.unpacked_rows;
+    const int64_t panels = ceil_div(O, kernels.panel), columns = round_up(O, kernels.lanes);
+    T *packed_weight, *packed_bias;
+    Arrays<T> workspace;
+    if (task.packed) {
+        workspace.add(packed_weight, I * columns);
+        workspace.add(packed_bias, columns);
+        workspace.allocate();
+        task.weight = packed_weight;
+        if (layer.bias) {
+            std::fill(std::copy_n(layer.bias, O, packed_bias), packed_bias + columns, T{0});
+            task.bias = packed_bias;
+        }
+    }
+
+    // Blocks of rows, and of panels where there are too few rows for all threads.
+    const int threads = threads_for_products(1, R, I * O);
+    const int64_t of_threads = threads == 1 ? 1 : std::clamp<int64_t>(R / kLeastBlockRows, 1, 4 * threads);
+    const int64_t in_cache = ceil_div(R, std::clamp<int64_t>(rows_in<T>(kBlockBytes, I), kLeastBlockRows, 1024));
+    const int64_t blocks = std::max(of_threads, in_cache);
+    const int64_t spans = std::min(panels, ceil_div(threads, blocks));
+    run_team(threads, [&](Member& team) {
+        team.each(task.packed ? panels : 0, [&](int64_t panel) {
+            const int64_t first = panel * kernels.panel;
+            kernels.pack_transposed(layer.weight + first * I, I, std::min<int64_t>(kernels.panel, O - first),
+                                    packed_weight + first * I);
+        });
+        team.each(blocks * spans, [&](int64_t index) {
+            kernels.linear(task, share(R, index / spans, blocks), share(panels, index % spans, spans));
+        });
+    });
+}
+
+template <class T>
+void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>& layer, const T* dy,
+                     const LinearGradients<T>& gradients) {
+    const Kernels<T>& kernels = precision<T>(table);
+    const int64_t R = rows.count(), I = layer.I, O = layer.O;
+    rows.zero_others(gradients.x, I);
+
+    Linear<T> task = layer;
+    task.caller_row = rows.index();
+    const int64_t chunk_rows = std::min(R, std::clamp(rows_in<T>(kChunkBytes, I + O), kLeastChunkRows, kMostChunkRows));
+    const int threads = threads_for_products(2, R, I * O);
+
+    // For few rows, neither the weight nor the operands of the product over rows are packed.
+    const bool few_rows = R > 0 && R <= kernels.few_rows;
+    const bool pack_weight = !few_rows || I % kernels.lanes != 0;
+    // Where all rows are computed and there is no activation, da is dy.
+    const bool dy_is_da = layer.activation == Activation::none && R == rows.all();
+
+    // dW += da' [x | 1], transposed
+    const int64_t M = I + 1, panels = few_rows ? 1 : ceil_div(O, kernels.panel);
+    const int64_t tiles = few_rows ? 0 : kernels.outer_tiles(M);
+    const int64_t sum_size = few_rows ? 0 : M * round_up(O, kernels.lanes);
+    T *da, *weight, *packed_x, *packed_da, *sums;
+    Arrays<T> workspace;
+    workspace.add(da, dy_is_da ? 0 : chunk_rows * O);
+    workspace.add(weight, pack_weight ? O * round_up(I, kernels.lanes) : 0);
+    workspace.add(packed_x, few_rows ? 0 : M * chunk_rows);
+    workspace.add(packed_da, few_rows ? 0 : threads * chunk_rows * kernels.panel);
+    workspace.add(sums, sum_size);
+    workspace.allocate();
+
+    run_team(threads, [&](Member& team) {
+        team.each(2, [&](int64_t index) {
+            if (index == 0) {
+                if (pack_weight) kernels.pack_columns(layer.weight, O, I, weight);
+            } else {
+                std::fill_n(sums, sum_size, T{0});
+            }
+        });
+        for (int64_t begin = 0, end; begin < R; begin = end) {
+            end = std::min(R, begin + chunk_rows);
+            const int64_t count = end - begin;
+            const int64_t* caller_row = rows.index() + begin;
+            const T* chunk_da = dy_is_da ? dy + begin * O : da;
+            const OuterProduct<T> product{count, M, O, packed_x, chunk_da, sums};
+            const int64_t blocks = std::clamp<int64_t>(count / kLeastBlockRows, 1, 4 * threads);
+
+            const int64_t da_blocks = dy_is_da ? 0 : blocks;
+            team.each(da_blocks + tiles, [&](int64_t index) {
+                if (index >= da_blocks) {
+                    return kernels.pack_outer_rows(product, index - da_blocks, layer.x, caller_row);
+                }
+                const Span part = share(count, index, blocks);
+                kernels.linear_gradient(task, {begin + part.begin, begin + part.end}, dy, da + part.begin * O);
+            });
+            // dW and db by panels of outputs, dx = da W by blocks of rows
+            team.each(panels + blocks, [&](int64_t index) {
+                if (index >= panels) {
+                    const Span part = share(count, index - panels, blocks);
+                    kernels.multiply_rows(part.end - part.begin, O, I, chunk_da + part.begin * O,
+                                          pack_weight ? weight : layer.weight, pack_weight ? 0 : I,
+                                          caller_row + part.begin, gradients.x);
+                } else if (few_rows) {
+                    kernels.outer_few_rows(product, layer.x, caller_row, gradients.weight, gradients.bias);
+                } else {
+                    kernels.outer_panel(product, index, packed_da + team.index() * chunk_rows * kernels.panel);
+                }
+            });
+        }
+        team.each(few_rows ? 0 : panels, [&](int64_t panel) {
+            kernels.unpack_outer({0, M, O, packed_x, dy, sums}, panel, gradients.weight, gradients.bias);
+        });
+    });
+}
+
+template void linear_forward(const KernelTable&, const Rows&, const Linear<float>&);
+template void linear_forward(const KernelTable&, const Rows&, const Linear<double>&);
+template void linear_backward(const KernelTable&, const Rows&, const Linear<float>&, const float*,
+                              const LinearGradients<float>&);
+template void linear_backward(const KernelTable&, const Rows&, const Linear<double>&, const double*,
+                              const LinearGradients<double>&);
+
+}  // namespace rnncore
