@@ -151,15 +151,19 @@ def test_instruction_sets_differ_in_simd_alone(file):
 # What a module may import of the package. A lower layer is open to all above it.
 MAY_IMPORT = {
     "_core": set(),
+    "batches": set(),
     "controls": {"_core", "__init__"},  # the version
     "_conversion": set(),
     "affine": {"_conversion", "_core"},
     "functional": {"_conversion", "_core", "affine"},
+    "data": {"batches", "sequences", "series"},
     "frozen": set(),
     "layers": {"_conversion", "_core", "frozen", "functional"},
     "reference": set(),
+    "sequences": {"batches"},
+    "series": {"batches"},
     "testing": {"reference"},
-    "__init__": {"controls", "frozen", "functional", "layers", "reference", "testing"},
+    "__init__": {"controls", "data", "frozen", "functional", "layers", "reference", "testing"},
 }
 # And under `if TYPE_CHECKING`, for annotations alone: no import at run time, so it may point upwards.
 MAY_IMPORT_FOR_TYPES = {"frozen": {"layers"}}

@@ -1,10 +1,11 @@
 """rnncore: a compiled core for recurrent networks, called from NumPy.
 
 `functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters.
+`data` cuts sequences and series into batches for training.
 `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and a contract suite for layers.
 """
 
-from rnncore import functional
+from rnncore import data, functional
 from rnncore.controls import (
     available_isas,
     get_num_threads,
@@ -23,6 +24,7 @@ __all__ = [
     "RNN",
     "Frozen",
     "available_isas",
+    "data",
     "functional",
     "get_num_threads",
     "set_num_threads",
