@@ -13,8 +13,14 @@ from rnncore.controls import (
     show_config,
     use_isa,
 )
+from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
-from rnncore.layers import GRU, LSTM, RNN
+from rnncore.history import History
+from rnncore.layer import Layer, load
+from rnncore.models import Concat, Residual, Sequential
+from rnncore.recurrent import GRU, LSTM, RNN
+from rnncore.rowwise import Activation, Dropout, LayerNorm
+from rnncore.steps import Last, MeanPool, Repeat
 
 __version__ = "0.1.0"
 
@@ -22,11 +28,25 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
+    "Concat",
+    "Dropout",
+    "Embedding",
     "Frozen",
+    "History",
+    "Last",
+    "Layer",
+    "LayerNorm",
+    "Linear",
+    "MeanPool",
+    "Repeat",
+    "Residual",
+    "Sequential",
     "available_isas",
     "data",
     "functional",
     "get_num_threads",
+    "load",
     "set_num_threads",
     "show_config",
     "use_isa",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from rnncore.layers import _Recurrent
+    from rnncore.recurrent import _Recurrent
 
 __all__ = ["Frozen"]
 
@@ -27,8 +26,8 @@ class Frozen:
 
     Attributes
     ----------
-    parameters : mapping of str to ndarray
-        Names and shapes are the layer's. Neither the mapping nor the arrays can be written to.
+    parameters : Views
+        Names and shapes are the layer's. The arrays cannot be written to.
 
     Examples
     --------
@@ -47,13 +46,13 @@ class Frozen:
     __slots__ = ("_forward", "_layer")
 
     def __init__(self, layer: _Recurrent) -> None:
-        self._layer = layer._snapshot()
+        self._layer = layer._frozen_copy()
         self._forward = self._layer._pack().forward
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
         """The parameters that were packed."""
-        return MappingProxyType(self._layer.parameters)
+        return self._layer.parameters
 
     def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
         """Run the layer on x. Parameters, results and errors are those of a call of the layer, and so are the bits.

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["check_gradients", "check_layer"]
 
 Array = NDArray[Any]
-State = Any  # None, one array (D*L, N, H), or a tuple of them
+State = Any  # None, one array (D*L, N, H), or a tuple of states
 
 
 class Layer(Protocol):
@@ -38,13 +38,16 @@ class Layer(Protocol):
     def flat_gradients(self) -> Array:
         """The gradients of all parameters, summed over the pullbacks called so far."""
 
-    def __call__(self, x: Array, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+    def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Return ``(y, state)``."""
 
     def vjp(
-        self, x: Array, state: State = None, lengths: ArrayLike | None = None
-    ) -> tuple[tuple[Array, State], Callable[..., tuple[Array | None, State]]]:
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None
+    ) -> tuple[tuple[Any, State], Callable[..., tuple[Any, State]]]:
         """Return ``(y, state)`` and ``pullback(dy=None, dstate=None) -> (dx, dstate_0)``."""
+
+    def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
+        """Return the lengths of the output; None if it has no padded steps."""
 
     def zero_gradients(self) -> None:
         """Set `flat_gradients` to zero."""
@@ -214,8 +217,10 @@ def check_layer(
 
     - ``parameters`` and ``gradients`` are views that cover ``flat_parameters`` and ``flat_gradients``, each
       element once and at the same place in both.
-    - ``layer.vjp(x)`` returns the very output of ``layer(x)``, and padded steps of it are zero.
-    - The gradients of `x`, of the initial state and of every parameter agree with central differences.
+    - ``layer.vjp(x)`` returns the very output of ``layer.run(x)``, and padded steps of it are zero, whatever is in
+      those of the input.
+    - The gradients of `x` (unless it holds integers), of the initial state and of every parameter agree with central
+      differences.
     - A pullback adds into ``gradients``, a second call adds again, ``zero_gradients`` forgets; a cotangent of
       None is zero.
     - A row alone gives the very bits of the row in its batch, and a sequence cut in two those of the whole.
@@ -252,9 +257,8 @@ def check_layer(
     rng = np.random.default_rng(0 if rng is None else rng)
     lengths = None if lengths is None else np.asarray(lengths)
     if state is None:
-        final = layer(x, state=None, lengths=lengths)[1]
-        drawn = [rng.uniform(-0.5, 0.5, s.shape).astype(s.dtype) for s in _as_tuple(final)]
-        state = _in_form_of(final, drawn)
+        final = layer.run(x, None, lengths)[1]
+        state = _in_form_of(final, [rng.uniform(-0.5, 0.5, s.shape).astype(s.dtype) for s in _leaves(final)])
     case = _Case(x, state, lengths, batch_axis=0 if batch_first else 1)
     with _restored(layer):
         _check_views(layer)
@@ -281,14 +285,14 @@ class _Case(NamedTuple):
         return 1 - self.batch_axis
 
     def run(self, layer: Layer) -> tuple[Array, State]:
-        return layer(self.x, state=self.state, lengths=self.lengths)
+        return layer.run(self.x, self.state, self.lengths)
 
     def vjp(self, layer: Layer) -> tuple[tuple[Array, State], Callable[..., tuple[Array | None, State]]]:
-        return layer.vjp(self.x, state=self.state, lengths=self.lengths)
+        return layer.vjp(self.x, self.state, self.lengths)
 
     def row(self, n: int) -> "_Case":
         """Return the row alone, as a batch of one."""
-        state = _in_form_of(self.state, [s[:, n : n + 1] for s in _as_tuple(self.state)])
+        state = _in_form_of(self.state, [s[:, n : n + 1] for s in _leaves(self.state)])
         lengths = None if self.lengths is None else self.lengths[n : n + 1]
         return self._replace(x=self.x.take([n], axis=self.batch_axis), state=state, lengths=lengths)
 
@@ -298,11 +302,25 @@ class _Case(NamedTuple):
         return self._replace(x=self.x.take(range(start, stop), axis=self.time_axis), state=state, lengths=lengths)
 
 
-def _in_form_of(state: State, arrays: Sequence[Array]) -> State:
-    """Return `arrays` in the form of `state`: None, one array, or a tuple."""
+def _leaves(state: State) -> tuple[Array, ...]:
+    """Return the arrays of a state, in order."""
     if state is None:
-        return None
-    return tuple(arrays) if isinstance(state, tuple) else arrays[0]
+        return ()
+    if isinstance(state, tuple):
+        return tuple(leaf for part in state for leaf in _leaves(part))
+    return (state,)
+
+
+def _in_form_of(state: State, arrays: Sequence[Array]) -> State:
+    """Return `arrays` in the form of `state`: None, one array, or a tuple of such."""
+    remaining = iter(arrays)
+
+    def formed(part: State) -> State:
+        if part is None:
+            return None
+        return tuple(map(formed, part)) if isinstance(part, tuple) else next(remaining)
+
+    return formed(state)
 
 
 @contextmanager
@@ -338,20 +356,26 @@ def _check_views(layer: Layer) -> None:
 def _check_inference(layer: Layer, case: _Case) -> None:
     y, final = case.run(layer)
     _require_same("the output of vjp and that of inference", case.vjp(layer)[0], (y, final))
-    if case.lengths is not None:
+    if case.lengths is None:
+        return
+    if layer.output_lengths(case.lengths) is not None:
         rows = np.moveaxis(y, case.batch_axis, 0)
         for n, length in enumerate(case.lengths):
             _require(not np.any(rows[n, length:]), f"padded steps of y: expected zero, got others in row {n}")
+    rubbish = case.x.copy()
+    for n, length in enumerate(case.lengths):
+        np.moveaxis(rubbish, case.batch_axis, 0)[n, length:] = np.nan if case.x.dtype.kind == "f" else -1
+    _require_same("outputs with and without rubbish at padded steps", case._replace(x=rubbish).run(layer), (y, final))
 
 
 def _check_accumulation(layer: Layer, case: _Case, rng: np.random.Generator) -> None:
     (y, final), pullback = case.vjp(layer)
     dy = rng.standard_normal(y.shape).astype(y.dtype)
-    dstate = _in_form_of(final, [rng.standard_normal(s.shape).astype(s.dtype) for s in _as_tuple(final)])
+    dstate = _in_form_of(final, [rng.standard_normal(s.shape).astype(s.dtype) for s in _leaves(final)])
 
     def pulled(*cotangents: Any) -> list[Array]:
         dx, dstate_0 = pullback(*cotangents)
-        inputs = [d for d in (dx, *_as_tuple(dstate_0)) if d is not None]
+        inputs = [*_leaves(dx), *_leaves(dstate_0)]
         return [*inputs, layer.flat_gradients.copy()]
 
     def pulled_afresh(*cotangents: Any) -> list[Array]:
@@ -377,26 +401,34 @@ def _check_layer_gradients(
     rtol: float | None,
     atol: float | None,
 ) -> None:
-    initial = _as_tuple(case.state)
+    initial = _leaves(case.state)
+    inputs = [case.x] if case.x.dtype.kind == "f" else []  # integers have no gradient
 
-    def function(x: Array, *arrays: Array) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
-        for parameter, value in zip(layer.parameters.values(), arrays[len(initial) :], strict=True):
-            parameter[...] = value
-        state = _in_form_of(case.state, arrays[: len(initial)])
+    def function(*arrays: Array) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
+        remaining = iter(arrays)
+        x = next(remaining) if inputs else case.x
+        state = _in_form_of(case.state, [next(remaining) for _ in initial])
+        for parameter in layer.parameters.values():
+            parameter[...] = next(remaining)
         (y, final), pullback = case._replace(x=x, state=state).vjp(layer)
 
         def vjp(dy: Array, *dstate: Array) -> tuple[Any, ...]:
             layer.zero_gradients()
             dx, dstate_0 = pullback(dy, _in_form_of(final, dstate))
-            return dx, *_as_tuple(dstate_0), *(gradient.copy() for gradient in layer.gradients.values())
+            gradients = (gradient.copy() for gradient in layer.gradients.values())
+            return *_leaves(dx), *_leaves(dstate_0), *gradients
 
-        return (y, *_as_tuple(final)), vjp
+        return (y, *_leaves(final)), vjp
 
     with _restored(layer):
         check_gradients(
             function,
-            [case.x, *initial, *(parameter.copy() for parameter in layer.parameters.values())],
-            names=["x", *(f"initial state {i}" for i in range(len(initial))), *layer.parameters],
+            [*inputs, *initial, *(parameter.copy() for parameter in layer.parameters.values())],
+            names=[
+                *("x" for _ in inputs),
+                *(f"initial state {i}" for i in range(len(initial))),
+                *layer.parameters,
+            ],
             rng=rng,
             eps=eps,
             rtol=rtol,
@@ -435,7 +467,7 @@ def _require_same(title: str, got: tuple[Array, State], expected: tuple[Array, S
     """Require two outputs (y, state) of a layer to be equal, bit by bit."""
     for part, a, b in (
         ("y", (got[0],), (expected[0],)),
-        ("state", _as_tuple(got[1]), _as_tuple(expected[1])),
+        ("state", _leaves(got[1]), _leaves(expected[1])),
     ):
         for a_i, b_i in zip(a, b, strict=True):
             np.testing.assert_array_equal(a_i, b_i, err_msg=f"{title}: {part} differs", strict=True)

@@ -8,24 +8,21 @@ function that pulls gradients back. There is no tape beside that function, so a 
 
 from __future__ import annotations  # np.random in annotations would import it
 
-from collections.abc import Callable, Mapping
-from copy import copy
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import functional
 from rnncore._conversion import as_array, as_lengths
 from rnncore._core import Cell, Stack
 from rnncore.frozen import Frozen
+from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
-Array = NDArray[Any]
-State = Any  # None, one array (D*L, N, H), or for LSTM a tuple (h, c) of two
-PullBack = Callable[..., tuple[Array, State]]
-
+# A state is None, one array (D*L, N, H), or for LSTM a tuple (h, c) of two.
 
 _ARGUMENTS = """
     Parameters
@@ -50,23 +47,26 @@ _ARGUMENTS = """
 
     Attributes
     ----------
-    parameters : dict of str to ndarray
-        ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), then with the
-        suffix ``_reverse``, then ``_l1``, ...: names, shapes and gate order of torch. Views into `flat_parameters`.
-    gradients : dict of str to ndarray
+    parameters : Views
+        Arrays by name: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,),
+        then with the suffix ``_reverse``, then ``_l1``, ...: names, shapes and gate order of torch. Views into
+        `flat_parameters`.
+    gradients : Views
         Of the same names and shapes; views into `flat_gradients`. Pull-backs add to them.
     flat_parameters, flat_gradients : ndarray, (P,)
         All parameters, all gradients, in one contiguous vector each.
 """
 
 
-class _Recurrent:
+class _Recurrent(Layer):
     """Stacked layers of one cell, in one or both directions. What the public classes share."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if cls.__doc__ is not None:  # it is under python -OO
             cls.__doc__ += _ARGUMENTS
 
+    rng: np.random.Generator
     _gates: ClassVar[int]
     _states: ClassVar[int]
     _cell: Cell
@@ -91,18 +91,13 @@ class _Recurrent:
         self.batch_first = bool(batch_first)
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
-        self.dtype = np.dtype(dtype)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
-        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
+        super().__init__(self._parameter_shapes(), dtype)
+        self.output_size = self.hidden_size * (1 + self.bidirectional)
         self.rng = np.random.default_rng(rng)
-
-        size = sum(int(np.prod(shape)) for shape in self._parameter_shapes().values())
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
-        self.flat_parameters = self.rng.uniform(-bound, bound, size).astype(self.dtype)
-        self.flat_gradients = np.zeros(size, self.dtype)
-        self._make_views()
+        self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.size)
 
     # ------------------------------------------------------------------------------------------- parameters
 
@@ -122,83 +117,17 @@ class _Recurrent:
                 shapes["bias_hh" + suffix] = (GH,)
         return shapes
 
-    def _make_views(self) -> None:
-        self.parameters: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
-        begin = 0
-        for name, shape in self._parameter_shapes().items():
-            end = begin + int(np.prod(shape))
-            self.parameters[name] = self.flat_parameters[begin:end].reshape(shape)
-            self.gradients[name] = self.flat_gradients[begin:end].reshape(shape)
-            begin = end
-
-    def load_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
-        """Copy parameters in by name, such as the arrays of a torch state_dict.
-
-        Parameters
-        ----------
-        parameters : mapping of str to array_like
-            Every parameter of the layer and nothing else, each of its shape. Converted to the layer's dtype.
-
-        Raises
-        ------
-        ValueError
-            If a name is missing or unknown, or a shape is wrong; the layer is then unchanged.
-
-        Examples
-        --------
-        >>> import rnncore as rc
-        >>> source, target = rc.GRU(3, 4, rng=0), rc.GRU(3, 4, rng=1)
-        >>> target.load_parameters(source.parameters)
-        >>> bool((target.flat_parameters == source.flat_parameters).all())
-        True
-        """
-        missing = [name for name in self.parameters if name not in parameters]
-        unknown = [name for name in parameters if name not in self.parameters]
-        if missing or unknown:
-            raise ValueError(f"parameters: missing {missing}, unknown {unknown}")
-        arrays = {name: np.asarray(value) for name, value in parameters.items()}
-        for name, array in arrays.items():
-            expected = self.parameters[name].shape
-            if array.shape != expected or array.dtype.kind not in "biuf":
-                raise ValueError(
-                    f"parameters[{name!r}]: expected real numbers {expected}, got {array.dtype} {array.shape}"
-                )
-        for name, array in arrays.items():
-            self.parameters[name][...] = array
-
-    def zero_gradients(self) -> None:
-        """Set every gradient to zero."""
-        self.flat_gradients.fill(0)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("parameters", "gradients")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._make_views()
-
-    def _options(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are not at their defaults."""
-        defaults = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": True,
-            "dropout": 0.0,
-            "bidirectional": False,
-        }
-        return {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={value!r}" for name, value in self._options().items())
-        dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}{dtype})"
+    def _use(self, flat_parameters: Array, flat_gradients: Array) -> None:
+        super()._use(flat_parameters, flat_gradients)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
+        self._weights: list[tuple[Array | None, ...]] = []  # those of every pass
+        self._weight_gradients: list[tuple[Array, ...]] = []
+        for _, suffix, _ in self._passes():
+            arrays = [self.parameters[name + suffix] for name in names]
+            self._weights.append((*arrays, *(None,) * (4 - len(arrays))))
+            self._weight_gradients.append(tuple(self.gradients[name + suffix] for name in names))
 
     # ------------------------------------------------------------------------------------------ computation
-
-    def _weights(self, suffix: str) -> tuple[Array | None, ...]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(self.parameters.get(name + suffix) for name in names)
 
     def _state_parts(self, name: str, state: State, like_x: Array) -> tuple[Array | None, ...]:
         """h, or h and c, each None or of the caller's shape."""
@@ -237,8 +166,7 @@ class _Recurrent:
         return array
 
     def _pack(self) -> Stack:
-        weights = [self._weights(suffix) for _, suffix, _ in self._passes()]
-        return Stack(self._cell, weights, 1 + self.bidirectional, self.batch_first)
+        return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
 
     def _run_converted(
         self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
@@ -285,14 +213,6 @@ class _Recurrent:
         """
         return Frozen(self)
 
-    def _snapshot(self) -> Self:
-        """Copy the layer, with parameters of its own that cannot be written."""
-        twin = copy(self)
-        twin.flat_parameters = self.flat_parameters.copy()
-        twin.flat_parameters.flags.writeable = False
-        twin._make_views()
-        return twin
-
     def __call__(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
 
@@ -317,6 +237,8 @@ class _Recurrent:
         result = forward(x, state, lengths)
         return self._run_converted(forward, x, state, lengths) if result is None else result
 
+    run = __call__
+
     def vjp(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
     ) -> tuple[tuple[Array, State], PullBack]:
@@ -339,9 +261,9 @@ class _Recurrent:
 
         series, states, outputs = first, [], []
         initial = self._split_state("state", state, first)
-        for (k, suffix, reverse), (h, c) in zip(self._passes(), initial, strict=True):
+        for (k, _, reverse), weights, (h, c) in zip(self._passes(), self._weights, initial, strict=True):
             (y, *last), pull_back = functional._record(
-                self._cell, series, *self._weights(suffix), h, c, lengths, reverse, self.batch_first
+                self._cell, series, *weights, h, c, lengths, reverse, self.batch_first
             )
             pull_backs.append(pull_back)
             outputs.append(y)
@@ -350,7 +272,8 @@ class _Recurrent:
                 continue  # to the other direction
             series = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             outputs = []
-            mask = self._dropout_mask(series.shape) if k + 1 < self.num_layers else None
+            dropped = self.dropout > 0.0 and k + 1 < self.num_layers
+            mask = drop_mask(self.rng, self.dropout, series.shape, self.dtype) if dropped else None
             masks.append(mask)
             if mask is not None:
                 series = series * mask
@@ -374,34 +297,14 @@ class _Recurrent:
                     dy_d = None if dseries is None else dseries[..., d * H : (d + 1) * H]
                     gradients = pull_backs[index](dy_d, *dlast[index])
                     dx = gradients[0] if dx is None else dx + gradients[0]
-                    self._add_gradients(self._passes()[index][1], gradients[1:5])
+                    for total, gradient in zip(self._weight_gradients[index], gradients[1:], strict=False):
+                        total += gradient
                     dinitial[index] = gradients[5:]
                 dseries = dx
             assert dseries is not None
             return dseries, self._join_states(dinitial)
 
         return (series, last_state), pull_back_all
-
-    def _dropout_mask(self, shape: tuple[int, ...]) -> Array | None:
-        """Zero with probability `dropout`, else 1 / (1 - dropout), so that the mean is 1."""
-        if self.dropout == 0.0:
-            return None
-        kept = self.rng.random(shape, dtype=np.float32) >= self.dropout
-        mask = kept.astype(self.dtype)
-        if self.dropout < 1.0:
-            mask /= 1.0 - self.dropout
-        return mask
-
-    def _add_gradients(self, suffix: str, gradients: tuple[Array, ...]) -> None:
-        for name, gradient in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), gradients, strict=True):
-            if name + suffix in self.gradients:
-                self.gradients[name + suffix] += gradient
-
-
-def _size(name: str, value: int) -> int:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
-    return int(value)
 
 
 class RNN(_Recurrent):
@@ -449,10 +352,6 @@ class RNN(_Recurrent):
             dtype=dtype,
             rng=rng,
         )
-
-    def _options(self) -> dict[str, Any]:
-        options = super()._options()
-        return options if self.nonlinearity == "tanh" else {**options, "nonlinearity": self.nonlinearity}
 
 
 class LSTM(_Recurrent):
