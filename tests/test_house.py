@@ -52,7 +52,8 @@ MAY_INCLUDE = {
     "kernels/unpacked.hpp": ["kernels/panels.hpp"],
     "kernels/outer.hpp": ["api.hpp", "kernels/panels.hpp"],
     "kernels/sequence.hpp": ["api.hpp", "kernels/cells/cell.hpp", "kernels/gemm.hpp", "kernels/unpacked.hpp"],
-    "kernels/table.cpp": ["kernels/cells/*.hpp", "kernels/outer.hpp", "kernels/sequence.hpp"],
+    "kernels/update.hpp": ["api.hpp", "kernels/simd.hpp"],
+    "kernels/table.cpp": ["kernels/cells/*.hpp", "kernels/outer.hpp", "kernels/sequence.hpp", "kernels/update.hpp"],
     "api.hpp": [],
     "memory.?pp": ["memory.hpp"],
     "threads.?pp": ["threads.hpp"],
@@ -64,7 +65,9 @@ MAY_INCLUDE = {
     "weights.cpp": ["dispatch.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "engine.hpp": ["plan.hpp", "weights.hpp"],
     "forward.cpp": ["dispatch.hpp", "engine.hpp", "schedule.hpp", "threads.hpp"],
-    "backward.cpp": ["engine.hpp", "schedule.hpp", "threads.hpp"],
+    "backward.cpp": ["dispatch.hpp", "engine.hpp", "schedule.hpp", "threads.hpp"],
+    "update.hpp": ["api.hpp"],
+    "update.cpp": ["dispatch.hpp", "schedule.hpp", "threads.hpp", "update.hpp"],
     "bindings/arrays.?pp": ["bindings/arrays.hpp", "memory.hpp"],
     "bindings/call.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "plan.hpp"],
     "bindings/controls.hpp": [],
@@ -76,8 +79,15 @@ MAY_INCLUDE = {
         "threads.hpp",
     ],
     "bindings/layer.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/layer.hpp", "engine.hpp"],
+    "bindings/optim.?pp": ["bindings/arrays.hpp", "bindings/optim.hpp", "update.hpp"],
     "bindings/stack.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stack.hpp", "engine.hpp"],
-    "bindings/module.cpp": ["bindings/controls.hpp", "bindings/layer.hpp", "bindings/stack.hpp", "dispatch.hpp"],
+    "bindings/module.cpp": [
+        "bindings/controls.hpp",
+        "bindings/layer.hpp",
+        "bindings/optim.hpp",
+        "bindings/stack.hpp",
+        "dispatch.hpp",
+    ],
 }
 # Kernels may include only what defines no function that the linker could merge across instruction sets (<utility> does,
 # but its templates are not used; the test of the objects would show it).
@@ -133,14 +143,30 @@ def test_instruction_sets_differ_in_simd_alone(file):
 
 # What a module may import of the package. A lower layer is open to all above it.
 MAY_IMPORT = {
+    "_arguments": set(),
     "_core": set(),
+    "clipping": {"_arguments", "_core"},
     "controls": {"_core", "__init__"},  # the version
     "functional": {"_core"},
     "frozen": set(),
+    "init": set(),
     "layers": {"_core", "frozen", "functional"},
+    "optim": {"_arguments", "_core", "schedules"},
     "reference": set(),
+    "schedules": {"_arguments"},
     "testing": {"reference"},
-    "__init__": {"controls", "frozen", "functional", "layers", "reference", "testing"},
+    "__init__": {
+        "clipping",
+        "controls",
+        "frozen",
+        "functional",
+        "init",
+        "layers",
+        "optim",
+        "reference",
+        "schedules",
+        "testing",
+    },
 }
 # And under `if TYPE_CHECKING`, for annotations alone: no import at run time, so it may point upwards.
 MAY_IMPORT_FOR_TYPES = {"frozen": {"layers"}}

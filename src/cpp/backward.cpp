@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "dispatch.hpp"
 #include "engine.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"

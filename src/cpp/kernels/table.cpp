@@ -4,6 +4,7 @@
 #include "cells/rnn.hpp"
 #include "outer.hpp"
 #include "sequence.hpp"
+#include "update.hpp"
 
 namespace rnncore::RNNCORE_ISA {
 namespace {
@@ -22,13 +23,7 @@ constexpr CellKernels<T> cell_kernels() {
 template <class T, class F>
 void map(const T* x, T* y, int64_t n, F f) {
     const FlushDenormals guard;
-    constexpr int L = kLanes<T>;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) store(y + i, f(load(x + i)));
-    if (i < n) {
-        const Tail rest{static_cast<int>(n - i)};
-        store(y + i, f(load(x + i, rest)), rest);
-    }
+    each_vector<T>({0, n}, [&](int64_t i, auto part) { store(y + i, f(load(x + i, part)), part); });
 }
 template <class T>
 void map_sigmoid(const T* x, T* y, int64_t n) {
@@ -55,6 +50,11 @@ constexpr Kernels<T> kernels() {
         outer_panel<T>,
         unpack_outer<T>,
         outer_few_rows<T>,
+        sgd<T>,
+        rmsprop<T>,
+        adam<T>,
+        sum_of_squares<T>,
+        scale<T>,
         map_sigmoid<T>,
         map_tanh<T>};
 }
