@@ -1,11 +1,14 @@
 """rnncore: a compiled core for recurrent networks, called from NumPy.
 
-`functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters.
-`data` cuts sequences and series into batches for training.
-`reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and a contract suite for layers.
+`functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters, other
+layers stand beside them, and `Sequential` makes models of layers. `data` cuts sequences and series into batches for
+training; `SGD`, `RMSprop`, `Adam` and `AdamW` step parameters, `schedules` has learning rates that change, `init`
+initial values. `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and a contract
+suite for layers.
 """
 
-from rnncore import data, functional
+from rnncore import data, functional, init, schedules
+from rnncore.clipping import clip_norm, clip_value
 from rnncore.controls import (
     available_isas,
     get_num_threads,
@@ -18,6 +21,7 @@ from rnncore.frozen import Frozen
 from rnncore.history import History
 from rnncore.layer import Layer, load
 from rnncore.models import Concat, Residual, Sequential
+from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
@@ -28,7 +32,10 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SGD",
     "Activation",
+    "Adam",
+    "AdamW",
     "Concat",
     "Dropout",
     "Embedding",
@@ -39,14 +46,19 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MeanPool",
+    "RMSprop",
     "Repeat",
     "Residual",
     "Sequential",
     "available_isas",
+    "clip_norm",
+    "clip_value",
     "data",
     "functional",
     "get_num_threads",
+    "init",
     "load",
+    "schedules",
     "set_num_threads",
     "show_config",
     "use_isa",

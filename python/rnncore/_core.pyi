@@ -117,6 +117,51 @@ def record_linear(
     activation: Activation, x: object, weight: object, bias: object, lengths: object, /
 ) -> tuple[NDArray[Any], LinearRecording] | None:
     """As `linear`, with the recording that backward needs. It refers to x, weight and y: they must not change."""
+def sgd_step(
+    parameters: NDArray[Any],
+    gradients: NDArray[Any],
+    momentum_buffer: NDArray[Any] | None,
+    rate: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    /,
+) -> None:
+    """Step in place. Vectors of one dtype and size, contiguous, apart from each other; None for no momentum."""
+
+def rmsprop_step(
+    parameters: NDArray[Any],
+    gradients: NDArray[Any],
+    square_avg: NDArray[Any],
+    grad_avg: NDArray[Any] | None,
+    momentum_buffer: NDArray[Any] | None,
+    rate: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+    /,
+) -> None:
+    """Step in place, as `sgd_step` does. `grad_avg` is None unless centered."""
+
+def adam_step(
+    parameters: NDArray[Any],
+    gradients: NDArray[Any],
+    exp_avg: NDArray[Any],
+    exp_avg_sq: NDArray[Any],
+    step: int,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    /,
+) -> None:
+    """Step in place, as `sgd_step` does. `step` counts from 1; weight decay decoupled as in AdamW."""
+
+def clip_norm(gradients: NDArray[Any], max_norm: float, /) -> float:
+    """Scale a vector in place to a norm of `max_norm` if its own is larger and finite; return its own."""
 
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""

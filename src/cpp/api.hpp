@@ -102,6 +102,31 @@ struct Linear {
     T* y;             // (caller rows, O)
 };
 
+// A step of an optimiser: n parameters, their gradients and the moments that its rule keeps. No two overlap.
+inline constexpr int kMaxMoments = 3;
+template <class T>
+struct Update {
+    T* parameters;            // (n)
+    const T* gradients;       // (n)
+    T* moments[kMaxMoments];  // (n), in the order of the rule; null for those that it does not keep
+};
+
+// The rules, whose formulas stand in kernels/update.hpp. Kernels round these numbers to T once.
+struct Sgd {
+    double rate, momentum, weight_decay;
+    bool nesterov;
+};
+struct Rmsprop {
+    double rate, alpha, eps, momentum, weight_decay;
+};
+struct Adam {
+    double rate;        // of this step: the corrections of both moments for their start at zero
+    double root_scale;  // are in it and in this factor of the root of the second
+    double beta1, beta2, eps;
+    double weight_decay;  // as a part of the gradient
+    double keep;          // and as a factor of the parameters, 1 for none
+};
+
 template <class T>
 struct CellKernels {
     int gates;
@@ -153,6 +178,13 @@ struct Kernels {
     void (*unpack_outer)(const OuterProduct<T>& product, int64_t panel, T* gradient, T* sums);
     // All of it at once for up to few_rows rows; product.a and c are not used.
     void (*outer_few_rows)(const OuterProduct<T>& product, const T* a, const int64_t* a_row, T* gradient, T* sums);
+    // The elements `elements` of a step.
+    void (*sgd)(const Sgd& rule, const Update<T>& update, Span elements);
+    void (*rmsprop)(const Rmsprop& rule, const Update<T>& update, Span elements);
+    void (*adam)(const Adam& rule, const Update<T>& update, Span elements);
+    // The sum of x^2 in float64, and x times a factor.
+    double (*sum_of_squares)(const T* x, Span elements);
+    void (*scale)(T* x, T factor, Span elements);
     // For tests and for those who build on the formulas: y = f(x), n values.
     void (*sigmoid)(const T* x, T* y, int64_t n);
     void (*tanh)(const T* x, T* y, int64_t n);

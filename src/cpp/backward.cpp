@@ -1,6 +1,7 @@
 // The backward half of the engine.
 #include <algorithm>
 
+#include "dispatch.hpp"
 #include "engine.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"

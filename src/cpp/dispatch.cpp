@@ -79,6 +79,15 @@ std::atomic<const Isa*>& active() {
 
 }  // namespace
 
+template <>
+const Kernels<float>& precision(const KernelTable& table) {
+    return table.f32;
+}
+template <>
+const Kernels<double>& precision(const KernelTable& table) {
+    return table.f64;
+}
+
 std::vector<std::string> available_isas() {
     std::vector<std::string> names;
     for (const Isa& isa : isas()) {

@@ -16,6 +16,10 @@ std::vector<std::string> available_isas();
 const KernelTable& kernels();
 std::string active_isa();
 
+// The kernels of one precision.
+template <class T>
+const Kernels<T>& precision(const KernelTable& table);
+
 // Throws std::invalid_argument if the name is unknown or this CPU cannot run it.
 void use_isa(std::string_view name);
 

@@ -39,6 +39,9 @@ int threads_for(double multiply_adds) {
 int threads_for_packing(int64_t elements) {
     return worth(static_cast<double>(elements), 1.5e5);
 }
+int threads_for_traffic(int64_t bytes) {
+    return worth(static_cast<double>(bytes), 2e6);
+}
 
 Cut cut_pass(int threads, int64_t rows, double weight_bytes, int64_t panels) {
     const int row_slices = static_cast<int>(std::clamp<int64_t>(threads, 1, std::max<int64_t>(rows, 1)));

@@ -5,9 +5,11 @@
 
 namespace rnncore {
 
-// Threads worth waking for so many multiply-adds, or for packing so many weights.
+// Threads worth waking for so many multiply-adds, for packing so many weights, or for reading and writing so many
+// bytes.
 int threads_for(double multiply_adds);
 int threads_for_packing(int64_t elements);
+int threads_for_traffic(int64_t bytes);
 
 // A pass over time is cut along its rows, and each thread runs all steps of its own; or along its hidden units, where
 // each thread keeps its share of U in its own cache, and all wait for each other at every step.

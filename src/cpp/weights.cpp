@@ -8,15 +8,6 @@
 
 namespace rnncore {
 
-template <>
-const Kernels<float>& precision(const KernelTable& table) {
-    return table.f32;
-}
-template <>
-const Kernels<double>& precision(const KernelTable& table) {
-    return table.f64;
-}
-
 int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }

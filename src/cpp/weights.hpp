@@ -49,10 +49,6 @@ struct Stack {
     int64_t layers() const { return static_cast<int64_t>(passes.size()) / directions; }
 };
 
-// The kernels of one precision.
-template <class T>
-const Kernels<T>& precision(const KernelTable& table);
-
 int64_t round_up(int64_t n, int64_t to);
 
 }  // namespace rnncore

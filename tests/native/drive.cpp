@@ -1,6 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, several threads inside
-// a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, steps of optimisers,
+// several threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was
+// wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded, nor on whether a
@@ -31,6 +32,7 @@
 #include "engine.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
+#include "update.hpp"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define DRIVE_SANITIZED 1
@@ -553,6 +555,51 @@ void try_maps(const std::string& isa, const Kernels<T>& kernels) {
     }
 }
 
+// A step by each rule with all its moments, then the norm of what became of the gradients, clipped.
+template <class T>
+Outputs<T> update_once(const Values<T>& start, const Values<T>& gradients) {
+    const int64_t n = start.size();
+    Outputs<T> outputs;
+    const auto copy = [&](const char* name, const Values<T>& from) {
+        T* to = outputs.add(name, n);
+        std::copy_n(static_cast<T*>(from), n, to);
+        return to;
+    };
+    const auto moments = [&](int count) {
+        Update<T> update{copy("parameters", start), gradients, {}};
+        for (int i = 0; i < count; ++i) {
+            update.moments[i] = outputs.add("moment", n);
+            std::fill_n(update.moments[i], n, T{1});
+        }
+        return update;
+    };
+    step(Sgd{0.1, 0.9, 0.1, true}, moments(1), n);
+    step(Rmsprop{0.1, 0.9, 1e-8, 0.9, 0.1}, moments(3), n);
+    step(adam_rule(0.1, 0.9, 0.999, 1e-8, 0.1, true, 1), moments(2), n);
+    T* clipped = copy("clipped", gradients);
+    const double norm = clip_norm(clipped, n, 0.5);
+    *outputs.add("norm", 1) = static_cast<T>(norm);
+    return outputs;
+}
+
+template <class T>
+void try_updates(const std::string& isa) {
+    std::vector<int64_t> sizes = {300001};
+    for (int64_t n = 0; n <= 70; ++n) sizes.push_back(n);
+    for (const int64_t n : sizes) {
+        std::mt19937_64 random(42);
+        const Values<T> start = uniform<T>(random, n, 1), gradients = uniform<T>(random, n, 1);
+        const std::string what = name_of<T>(isa, "updates of " + std::to_string(n));
+        set_num_threads(1);
+        const Outputs<T> expected = update_once(start, gradients);
+        check_finite(expected, what);
+        for (const int threads : {2, 7}) {
+            set_num_threads(threads);
+            check_same(update_once(start, gradients), expected, what + ", " + std::to_string(threads) + " threads");
+        }
+    }
+}
+
 // Calls that are large enough for threads, and what they give on one.
 template <class T>
 struct Expected {
@@ -655,6 +702,8 @@ int main(int argc, char** argv) {
         use_isa(isa);
         try_maps(isa, kernels().f32);
         try_maps(isa, kernels().f64);
+        try_updates<float>(isa);
+        try_updates<double>(isa);
         for (const Case& c : all) {
             try_threads<float>(c, isa, {2, 7});
             try_threads<double>(c, isa, {2, 7});

@@ -92,4 +92,12 @@ py::array checked_array(const char* name, py::handle object, int numbers, Shape 
     return array;
 }
 
+py::array writable_array(const char* name, py::handle object, int numbers, Shape shape) {
+    py::array array = checked_array(name, object, numbers, shape);
+    if (!array.writeable()) {
+        throw py::value_error(std::string(name) + ": expected an array that can be written, got a read-only one");
+    }
+    return array;
+}
+
 }  // namespace rnncore

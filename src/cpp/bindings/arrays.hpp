@@ -62,6 +62,8 @@ std::string describe(const py::array& array);
 // The array that `object` is, having one of `numbers` and the given shape, C-contiguous and aligned. TypeError if it is
 // no array or of another type, ValueError otherwise.
 py::array checked_array(const char* name, py::handle object, int numbers, Shape shape);
+// The same, for writing: ValueError if it is read-only.
+py::array writable_array(const char* name, py::handle object, int numbers, Shape shape);
 
 template <class T>
 const T* read(const char* name, py::handle object, Shape shape) {

@@ -3,6 +3,7 @@
 #include "controls.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "optim.hpp"
 #include "stack.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -10,5 +11,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_controls(m);
     rnncore::register_layer(m);
     rnncore::register_linear(m);
+    rnncore::register_optim(m);
     rnncore::register_stack(m);
 }

@@ -39,15 +39,6 @@ struct Relu {
     }
 };
 
-// f(i, part) for the vectors of n values: all whole but perhaps the last.
-template <class T, class F>
-inline void each_vector(int64_t n, F f) {
-    constexpr int L = kLanes<T>;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) f(i, Full{});
-    if (i < n) f(i, Tail{static_cast<int>(n - i)});
-}
-
 // y = f(a)
 template <class Function, class T>
 void activate(const T* a, T* y, int64_t n) {

@@ -97,8 +97,19 @@ inline Vec<double> from_bits(IVec<double> v) {
     return __builtin_bit_cast(Vec<double>, v);
 }
 
+// Half 0 or 1 of a vector of float32, in float64.
+template <int Half, int... I>
+inline Vec<double> widen(Vec<float> v, std::integer_sequence<int, I...>) {
+    return __builtin_convertvector(__builtin_shufflevector(v, v, (Half * kLanes<double> + I)...), Vec<double>);
+}
+template <int Half>
+inline Vec<double> widen(Vec<float> v) {
+    return widen<Half>(v, std::make_integer_sequence<int, kLanes<double>>());
+}
+
 // fma(a, b, c) = a*b + c, rounded once where the ISA has the instruction and twice on baseline x86-64.
 // min and max return b where either operand is NaN, so min(splat(bound), x) lets a NaN in x through.
+// sqrt is rounded correctly everywhere.
 #if defined(__AVX512F__)
 
 // (the masked forms: gcc 12 warns of the undefined operand inside the plain ones)
@@ -119,6 +130,12 @@ inline Vec<float> max(Vec<float> a, Vec<float> b) {
 }
 inline Vec<double> max(Vec<double> a, Vec<double> b) {
     return _mm512_maskz_max_pd(0xff, a, b);
+}
+inline Vec<float> sqrt(Vec<float> v) {
+    return _mm512_maskz_sqrt_ps(0xffff, v);
+}
+inline Vec<double> sqrt(Vec<double> v) {
+    return _mm512_maskz_sqrt_pd(0xff, v);
 }
 
 inline __mmask16 lane_mask(Tail t) {
@@ -157,6 +174,12 @@ inline Vec<float> max(Vec<float> a, Vec<float> b) {
 inline Vec<double> max(Vec<double> a, Vec<double> b) {
     return _mm256_max_pd(a, b);
 }
+inline Vec<float> sqrt(Vec<float> v) {
+    return _mm256_sqrt_ps(v);
+}
+inline Vec<double> sqrt(Vec<double> v) {
+    return _mm256_sqrt_pd(v);
+}
 
 inline __m256i lane_mask32(Tail t) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(t.n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -186,6 +209,12 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
     return vfmaq_f64(c, a, b);
 }
+inline Vec<float> sqrt(Vec<float> v) {
+    return vsqrtq_f32(v);
+}
+inline Vec<double> sqrt(Vec<double> v) {
+    return vsqrtq_f64(v);
+}
 #else
 template <class V>
 inline V fma(V a, V b, V c) {
@@ -205,6 +234,12 @@ inline Vec<float> max(Vec<float> a, Vec<float> b) {
 inline Vec<double> max(Vec<double> a, Vec<double> b) {
     return _mm_max_pd(a, b);
 }
+inline Vec<float> sqrt(Vec<float> v) {
+    return _mm_sqrt_ps(v);
+}
+inline Vec<double> sqrt(Vec<double> v) {
+    return _mm_sqrt_pd(v);
+}
 #else
 template <class V>
 inline V min(V a, V b) {
@@ -213,6 +248,16 @@ inline V min(V a, V b) {
 template <class V>
 inline V max(V a, V b) {
     return a > b ? a : b;
+}
+#endif
+#if !defined(__x86_64__) && !defined(__aarch64__)
+inline Vec<float> sqrt(Vec<float> v) {
+    for (int l = 0; l < kLanes<float>; ++l) v[l] = __builtin_sqrtf(v[l]);
+    return v;
+}
+inline Vec<double> sqrt(Vec<double> v) {
+    for (int l = 0; l < kLanes<double>; ++l) v[l] = __builtin_sqrt(v[l]);
+    return v;
 }
 #endif
 template <class T>
@@ -227,6 +272,19 @@ inline void store(T* p, Vec<T> v, Tail t) {
 }
 
 #endif
+
+// f(i, part) for the vectors of elements [begin, end): all whole but perhaps the last.
+template <class T, class F>
+inline void each_vector(int64_t begin, int64_t end, F f) {
+    constexpr int L = kLanes<T>;
+    int64_t i = begin;
+    for (; i + L <= end; i += L) f(i, Full{});
+    if (i < end) f(i, Tail{static_cast<int>(end - i)});
+}
+template <class T, class F>
+inline void each_vector(int64_t n, F f) {
+    each_vector<T>(0, n, f);
+}
 
 // Lanes of two vectors in turn: a0 b0 a1 b1 ... from their lower or upper halves.
 template <int First, class V, int... I>

@@ -5,6 +5,7 @@
 #include "linear.hpp"
 #include "outer.hpp"
 #include "sequence.hpp"
+#include "update.hpp"
 
 namespace rnncore::RNNCORE_ISA {
 namespace {
@@ -45,6 +46,11 @@ constexpr Kernels<T> kernels() {
         outer_panel<T>,
         unpack_outer<T>,
         outer_few_rows<T>,
+        sgd<T>,
+        rmsprop<T>,
+        adam<T>,
+        sum_of_squares<T>,
+        scale<T>,
         map<Sigmoid, T>,
         map<Tanh, T>};
 }
