@@ -52,7 +52,16 @@ MAY_INCLUDE = {
     "kernels/unpacked.hpp": ["kernels/panels.hpp"],
     "kernels/outer.hpp": ["api.hpp", "kernels/panels.hpp"],
     "kernels/sequence.hpp": ["api.hpp", "kernels/cells/cell.hpp", "kernels/gemm.hpp", "kernels/unpacked.hpp"],
-    "kernels/table.cpp": ["kernels/cells/*.hpp", "kernels/outer.hpp", "kernels/sequence.hpp"],
+    "kernels/softmax.hpp": ["kernels/math.hpp"],
+    "kernels/cross_entropy.hpp": ["api.hpp", "kernels/softmax.hpp"],
+    "kernels/ctc.hpp": ["api.hpp", "kernels/softmax.hpp"],
+    "kernels/table.cpp": [
+        "kernels/cells/*.hpp",
+        "kernels/cross_entropy.hpp",
+        "kernels/ctc.hpp",
+        "kernels/outer.hpp",
+        "kernels/sequence.hpp",
+    ],
     "api.hpp": [],
     "memory.?pp": ["memory.hpp"],
     "threads.?pp": ["threads.hpp"],
@@ -65,6 +74,9 @@ MAY_INCLUDE = {
     "engine.hpp": ["plan.hpp", "weights.hpp"],
     "forward.cpp": ["dispatch.hpp", "engine.hpp", "schedule.hpp", "threads.hpp"],
     "backward.cpp": ["engine.hpp", "schedule.hpp", "threads.hpp"],
+    "losses.hpp": [],
+    "cross_entropy.cpp": ["dispatch.hpp", "losses.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
+    "ctc.cpp": ["dispatch.hpp", "losses.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "bindings/arrays.?pp": ["bindings/arrays.hpp", "memory.hpp"],
     "bindings/call.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "plan.hpp"],
     "bindings/controls.hpp": [],
@@ -76,8 +88,15 @@ MAY_INCLUDE = {
         "threads.hpp",
     ],
     "bindings/layer.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/layer.hpp", "engine.hpp"],
+    "bindings/losses.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/losses.hpp", "losses.hpp"],
     "bindings/stack.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stack.hpp", "engine.hpp"],
-    "bindings/module.cpp": ["bindings/controls.hpp", "bindings/layer.hpp", "bindings/stack.hpp", "dispatch.hpp"],
+    "bindings/module.cpp": [
+        "bindings/controls.hpp",
+        "bindings/layer.hpp",
+        "bindings/losses.hpp",
+        "bindings/stack.hpp",
+        "dispatch.hpp",
+    ],
 }
 # Kernels may include only what defines no function that the linker could merge across instruction sets (<utility> does,
 # but its templates are not used; the test of the objects would show it).
@@ -136,11 +155,14 @@ MAY_IMPORT = {
     "_core": set(),
     "controls": {"_core", "__init__"},  # the version
     "functional": {"_core"},
+    "ctc": {"_core", "functional", "losses"},
     "frozen": set(),
+    "losses": {"_core", "functional"},
     "layers": {"_core", "frozen", "functional"},
     "reference": set(),
+    "reference_losses": set(),
     "testing": {"reference"},
-    "__init__": {"controls", "frozen", "functional", "layers", "reference", "testing"},
+    "__init__": {"controls", "ctc", "frozen", "functional", "layers", "losses", "reference", "testing"},
 }
 # And under `if TYPE_CHECKING`, for annotations alone: no import at run time, so it may point upwards.
 MAY_IMPORT_FOR_TYPES = {"frozen": {"layers"}}
@@ -239,6 +261,7 @@ MAX_LINES = 400
 MAY_BE_LONGER = {
     "python/rnncore/functional.py": "more than half is docstrings: each cell has its own two functions",
     "python/rnncore/layers.py": "three classes with the same methods in full, most of it docstrings",
+    "python/rnncore/losses.py": "seven losses, most of it docstrings",
     "python/rnncore/reference.py": "the specification: equations of every cell, forward and backward, in prose too",
     "python/rnncore/testing.py": "one contract suite, whose checks are told in docstrings",
 }

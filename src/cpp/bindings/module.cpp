@@ -2,11 +2,13 @@
 #include "../dispatch.hpp"
 #include "controls.hpp"
 #include "layer.hpp"
+#include "losses.hpp"
 #include "stack.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::active_isa();  // a wrong RNNCORE_ISA is an error at import, not at the first call
     rnncore::register_controls(m);
     rnncore::register_layer(m);
+    rnncore::register_losses(m);
     rnncore::register_stack(m);
 }

@@ -2,6 +2,8 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
+#include "cross_entropy.hpp"
+#include "ctc.hpp"
 #include "outer.hpp"
 #include "sequence.hpp"
 
@@ -22,13 +24,7 @@ constexpr CellKernels<T> cell_kernels() {
 template <class T, class F>
 void map(const T* x, T* y, int64_t n, F f) {
     const FlushDenormals guard;
-    constexpr int L = kLanes<T>;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) store(y + i, f(load(x + i)));
-    if (i < n) {
-        const Tail rest{static_cast<int>(n - i)};
-        store(y + i, f(load(x + i, rest)), rest);
-    }
+    each_vector<T>(n, [=](int64_t i, auto part) { store(y + i, f(load(x + i, part)), part); });
 }
 template <class T>
 void map_sigmoid(const T* x, T* y, int64_t n) {
@@ -37,6 +33,14 @@ void map_sigmoid(const T* x, T* y, int64_t n) {
 template <class T>
 void map_tanh(const T* x, T* y, int64_t n) {
     map(x, y, n, [](Vec<T> v) { return tanh(v); });
+}
+template <class T>
+void map_exp(const T* x, T* y, int64_t n) {
+    map(x, y, n, [](Vec<T> v) { return exp(v); });
+}
+template <class T>
+void map_log(const T* x, T* y, int64_t n) {
+    map(x, y, n, [](Vec<T> v) { return log(v); });
 }
 
 template <class T>
@@ -55,8 +59,13 @@ constexpr Kernels<T> kernels() {
         outer_panel<T>,
         unpack_outer<T>,
         outer_few_rows<T>,
+        cross_entropy<T>,
+        ctc_workspace<T>,
+        ctc<T>,
         map_sigmoid<T>,
-        map_tanh<T>};
+        map_tanh<T>,
+        map_exp<T>,
+        map_log<T>};
 }
 
 }  // namespace
