@@ -95,15 +95,15 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 
 
-def _weights(w_ih: ArrayLike) -> Array:
-    """`w_ih` as the core takes it; its dtype is that of the computation."""
-    w = np.asarray(w_ih)
-    dtype = w.dtype
+def _real(name: str, value: ArrayLike) -> Array:
+    """`value` as the core takes it, in a dtype that computations run in: its own if it is one of these."""
+    array = np.asarray(value)
+    dtype = array.dtype
     if dtype != _FLOAT32 and dtype != _FLOAT64:
         dtype = np.result_type(dtype, _FLOAT32) if dtype.kind in "biuf" else dtype
         if dtype != _FLOAT32 and dtype != _FLOAT64:
-            raise TypeError(f"w_ih: expected real numbers of at most 64 bits, got {w.dtype}")
-    return _array("w_ih", w, dtype)
+            raise TypeError(f"{name}: expected real numbers of at most 64 bits, got {array.dtype}")
+    return _array(name, array, dtype)
 
 
 def _array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
@@ -154,7 +154,7 @@ class _Arguments:
         reverse: bool,
         batch_first: bool,
     ) -> None:
-        w = _weights(w_ih)
+        w = _real("w_ih", w_ih)
         dtype = self.dtype = w.dtype
         x = _array("x", x, dtype)
         # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients
