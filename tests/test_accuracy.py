@@ -1,4 +1,4 @@
-"""The core's sigmoid and tanh, against values computed in higher precision; the largest errors are printed (-s)."""
+"""The core's own functions, against values computed in higher precision; the largest errors are printed (-s)."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,37 @@ def test_limits(isa, dtype):
 @pytest.mark.parametrize("n", range(40))
 def test_every_length_of_vector(isa, dtype, n, rng):
     x = rng.standard_normal(n).astype(dtype)
-    for function in (_core.sigmoid, _core.tanh):
+    for function in (_core.sigmoid, _core.tanh, _core.exp):
         y = function(x)
         assert y.shape == (n,)
         assert np.array_equal(y, [function(x[i : i + 1])[0] for i in range(n)])
+
+
+def within_one_ulp(function, true, x, isa):
+    wide = np.longdouble if x.dtype == np.float64 else np.float64
+    if np.finfo(wide).eps >= np.finfo(x.dtype).eps:
+        pytest.skip("long double is no wider than double here")
+    worst = ulp_error(function(x), true(x.astype(wide)))
+    print(f"{isa}: {x.dtype} {true.__name__} within {worst:.3f} ulp")
+    assert worst <= 1
+
+
+def test_exp_within_one_ulp(isa, dtype, rng):
+    low, high = (-87.3, 88.3) if dtype == np.float32 else (-708.0, 709.0)
+    spread = rng.standard_normal(300_000) * 2.0 ** rng.uniform(-30, 2, 300_000)
+    x = np.concatenate([rng.uniform(low, high, 500_000), spread]).astype(dtype)
+    within_one_ulp(_core.exp, np.exp, x, isa)
+
+
+def test_log_within_one_ulp(isa, dtype, rng):
+    low, high = (-87.3, 88.3) if dtype == np.float32 else (-708.0, 709.0)
+    around_one = 1 + rng.uniform(-0.5, 0.5, 300_000) * 2.0 ** rng.uniform(-20, 0, 300_000)
+    x = np.concatenate([np.exp(rng.uniform(low, high, 300_000)), rng.uniform(0.4, 3, 300_000), around_one])
+    within_one_ulp(_core.log, np.log, x.astype(dtype), isa)
+
+
+def test_limits_of_exp_and_log(isa, dtype):
+    x = np.array([-np.inf, -1e30, -800, 0.0, -0.0, 800, np.inf, np.nan], dtype)
+    assert np.array_equal(_core.exp(x), np.array([0, 0, 0, 1, 1, np.inf, np.inf, np.nan], dtype), equal_nan=True)
+    x = np.array([1.0, np.inf, np.nan], dtype)
+    assert np.array_equal(_core.log(x), np.array([0, np.inf, np.nan], dtype), equal_nan=True)

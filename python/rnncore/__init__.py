@@ -2,9 +2,9 @@
 
 `functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters, other
 layers stand beside them, and `Sequential` makes models of layers. `data` cuts sequences and series into batches for
-training; `SGD`, `RMSprop`, `Adam` and `AdamW` step parameters, `schedules` has learning rates that change, `init`
-initial values. `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and a contract
-suite for layers.
+training; `losses` and `CTC` say how far outputs are from targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW`
+step parameters, `schedules` has learning rates that change, `init` initial values. `reference` is the float64 NumPy
+oracle of every cell, `testing` has gradient checks and a contract suite for layers.
 """
 
 from rnncore import data, functional, init, schedules
@@ -16,10 +16,12 @@ from rnncore.controls import (
     show_config,
     use_isa,
 )
+from rnncore.ctc import CTC
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
 from rnncore.history import History
 from rnncore.layer import Layer, load
+from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.recurrent import GRU, LSTM, RNN
@@ -29,23 +31,32 @@ from rnncore.steps import Last, MeanPool, Repeat
 __version__ = "0.1.0"
 
 __all__ = [
+    "CTC",
     "GRU",
     "LSTM",
+    "MAE",
+    "MSE",
     "RNN",
     "SGD",
     "Activation",
     "Adam",
     "AdamW",
+    "BinaryCrossEntropy",
     "Concat",
+    "CrossEntropy",
     "Dropout",
     "Embedding",
     "Frozen",
+    "GaussianNLL",
     "History",
+    "Huber",
     "Last",
     "Layer",
     "LayerNorm",
     "Linear",
+    "LossGradient",
     "MeanPool",
+    "Quantile",
     "RMSprop",
     "Repeat",
     "Residual",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "as_array", "as_lengths", "as_weight", "batched", "named"]
+__all__ = ["Array", "as_array", "as_lengths", "as_real", "batched", "named"]
 
 Array = NDArray[Any]
 
@@ -13,8 +13,8 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 
 
-def as_weight(name: str, value: ArrayLike) -> Array:
-    """Prepare the matrix whose dtype, float32 or float64, is that of the computation."""
+def as_real(name: str, value: ArrayLike) -> Array:
+    """Prepare the array whose dtype, float32 or float64, is that of the computation."""
     w = np.asarray(value)
     dtype = w.dtype
     if dtype != _FLOAT32 and dtype != _FLOAT64:

@@ -162,12 +162,51 @@ def adam_step(
 
 def clip_norm(gradients: NDArray[Any], max_norm: float, /) -> float:
     """Scale a vector in place to a norm of `max_norm` if its own is larger and finite; return its own."""
+def cross_entropy(
+    outputs: object,
+    targets: object,
+    lengths: object,
+    weights: object,
+    ignored_class: int | None,
+    smoothing: float,
+    with_gradient: bool,
+    /,
+) -> tuple[float, float, Any] | None:
+    """Return value, weight and, if wanted, the gradient of softmax cross-entropy.
+
+    outputs (N, T, C) or (N, C); targets int64 classes, or probabilities of the type of outputs; lengths int64 (N,) or
+    None; weights float64 (N, T) or (N,) or None. None if an argument would have to be converted to that, or outputs
+    and targets have no such shape; nothing is computed then.
+    """
+
+def ctc(
+    outputs: object,
+    targets: object,
+    target_lengths: object,
+    lengths: object,
+    weights: object,
+    blank: int,
+    zero_infinity: bool,
+    with_gradient: bool,
+    /,
+) -> tuple[float, float, Any]:
+    """Return value, weight and, if wanted, the gradient of CTC.
+
+    outputs (N, T, C); targets int64 (N, L) and target_lengths int64 (N,); lengths int64 (N,) or None; weights float64
+    (N,) or None.
+    """
 
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""
 
 def tanh(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's tanh of a vector, on the instruction set in use."""
+
+def exp(x: NDArray[Any], /) -> NDArray[Any]:
+    """Return the core's exponentials of a vector, on the instruction set in use."""
+
+def log(x: NDArray[Any], /) -> NDArray[Any]:
+    """Return the core's logarithms of a vector of positive numbers, on the instruction set in use."""
 
 def cut_pass(threads: int, rows: int, weight_bytes: float, panels: int, /) -> tuple[int, int, float]:
     """Return how a pass over time is cut: slices of rows, slices of hidden units, and ns a step by the model.

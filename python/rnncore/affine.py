@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from rnncore import _core
-from rnncore._conversion import Array, as_array, as_lengths, as_weight, named
+from rnncore._conversion import Array, as_array, as_lengths, as_real, named
 from rnncore._core import Activation
 
 __all__ = ["LinearGradients", "linear", "linear_vjp"]
@@ -45,7 +45,7 @@ def _converted(
     activation: Activation, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, lengths: ArrayLike | None
 ) -> tuple[Any, ...]:
     """Prepare the arguments for the core."""
-    w = as_weight("weight", weight)
+    w = as_real("weight", weight)
     return (
         activation,
         as_array("x", x, w.dtype),

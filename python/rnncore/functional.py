@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from rnncore import _core
-from rnncore._conversion import Array, as_array, as_lengths, as_weight, batched, named
+from rnncore._conversion import Array, as_array, as_lengths, as_real, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
 
@@ -113,7 +113,7 @@ class _Arguments:
         reverse: bool,
         batch_first: bool,
     ) -> None:
-        w = as_weight("w_ih", w_ih)
+        w = as_real("w_ih", w_ih)
         dtype = self.dtype = w.dtype
         x = as_array("x", x, dtype)
         # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients

@@ -127,6 +127,32 @@ struct Adam {
     double keep;          // and as a factor of the parameters, 1 for none
 };
 
+// Softmax cross-entropy of rows of logits x against targets q, probabilities of classes:
+//
+//   loss = -sum_c q'_c log softmax(x)_c,  q' = (1 - smoothing) q + smoothing / C
+template <class T>
+struct CrossEntropy {
+    int64_t C;
+    const T* x;              // (rows, C)
+    const int64_t* classes;  // (rows) where q is 1; or null
+    const T* q;              // (rows, C), if there are no classes
+    double smoothing;
+    const double* scale;  // (rows) factors of the gradient; what belongs to a row whose factor is 0 is not read
+    double* loss;         // (rows)
+    T* gradient;          // (rows, C) or null
+};
+
+// The connectionist temporal classification of one sequence of logits x: of all ways to its labels.
+template <class T>
+struct Ctc {
+    int64_t steps, C, labels, blank;
+    const T* x;             // (steps, C)
+    const int64_t* target;  // (labels), none of them blank
+    T scale;                // factor of the gradient
+    T* gradient;            // (steps, C) or null
+    T* workspace;           // of ctc_workspace elements
+};
+
 template <class T>
 struct CellKernels {
     int gates;
@@ -185,9 +211,16 @@ struct Kernels {
     // The sum of x^2 in float64, and x times a factor.
     double (*sum_of_squares)(const T* x, Span elements);
     void (*scale)(T* x, T factor, Span elements);
+    // Losses and gradients of a span of rows.
+    void (*cross_entropy)(const CrossEntropy<T>&, Span rows);
+    // -log P(target | x), infinite where no way leads to the target; the gradient is 0 then.
+    int64_t (*ctc_workspace)(int64_t steps, int64_t labels);
+    double (*ctc)(const Ctc<T>&);
     // For tests and for those who build on the formulas: y = f(x), n values.
     void (*sigmoid)(const T* x, T* y, int64_t n);
     void (*tanh)(const T* x, T* y, int64_t n);
+    void (*exp)(const T* x, T* y, int64_t n);
+    void (*log)(const T* x, T* y, int64_t n);
 };
 
 struct KernelTable {

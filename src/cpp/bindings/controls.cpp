@@ -1,4 +1,4 @@
-// Threads, instruction sets, what was built; and the core's sigmoid and tanh, so that their accuracy can be measured.
+// Threads, instruction sets, what was built; and the core's own functions, so that their accuracy can be measured.
 #include "controls.hpp"
 
 #include <pybind11/stl.h>
@@ -12,7 +12,10 @@ namespace rnncore {
 namespace {
 
 template <class T>
-py::array map(const py::array& x, void (*f)(const T*, T*, int64_t)) {
+using Function = void (*)(const T*, T*, int64_t);
+
+template <class T>
+py::array map(const py::array& x, Function<T> f) {
     py::array_t<T> y(x.size());
     const T* in = static_cast<const T*>(x.data());
     T* out = y.mutable_data();
@@ -24,8 +27,13 @@ py::array map(const py::array& x, void (*f)(const T*, T*, int64_t)) {
     return y;
 }
 
-py::array checked_vector(const py::object& x) {
-    return checked_array("x", x, kFloat32 | kFloat64, {{"n"}});
+// A function of the kernel table, on vectors.
+void def_function(py::module_& m, const char* name, Function<float> Kernels<float>::*as_float,
+                  Function<double> Kernels<double>::*as_double) {
+    m.def(name, [=](const py::object& object) {
+        const py::array x = checked_array("x", object, kFloat32 | kFloat64, {{"n"}});
+        return x.itemsize() == sizeof(float) ? map(x, kernels().f32.*as_float) : map(x, kernels().f64.*as_double);
+    });
 }
 
 }  // namespace
@@ -47,14 +55,10 @@ void register_controls(py::module_& m) {
         return "gcc " __VERSION__;
 #endif
     });
-    m.def("sigmoid", [](const py::object& object) {
-        const py::array x = checked_vector(object);
-        return x.itemsize() == sizeof(float) ? map(x, kernels().f32.sigmoid) : map(x, kernels().f64.sigmoid);
-    });
-    m.def("tanh", [](const py::object& object) {
-        const py::array x = checked_vector(object);
-        return x.itemsize() == sizeof(float) ? map(x, kernels().f32.tanh) : map(x, kernels().f64.tanh);
-    });
+    def_function(m, "sigmoid", &Kernels<float>::sigmoid, &Kernels<double>::sigmoid);
+    def_function(m, "tanh", &Kernels<float>::tanh, &Kernels<double>::tanh);
+    def_function(m, "exp", &Kernels<float>::exp, &Kernels<double>::exp);
+    def_function(m, "log", &Kernels<float>::log, &Kernels<double>::log);
 }
 
 }  // namespace rnncore

@@ -3,6 +3,7 @@
 #include "controls.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "losses.hpp"
 #include "optim.hpp"
 #include "stack.hpp"
 
@@ -11,6 +12,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_controls(m);
     rnncore::register_layer(m);
     rnncore::register_linear(m);
+    rnncore::register_losses(m);
     rnncore::register_optim(m);
     rnncore::register_stack(m);
 }

@@ -286,6 +286,43 @@ inline void each_vector(int64_t n, F f) {
     each_vector<T>(0, n, f);
 }
 
+template <class T, int... I>
+inline IVec<T> lane_numbers(std::integer_sequence<int, I...>) {
+    return IVec<T>{I...};
+}
+// v, with `rest` in the lanes that take no part.
+template <class T>
+inline Vec<T> fill(Vec<T> v, Full, T) {
+    return v;
+}
+template <class T>
+inline Vec<T> fill(Vec<T> v, Tail t, T rest) {
+    return lane_numbers<T>(std::make_integer_sequence<int, kLanes<T>>()) < t.n ? v : splat(rest);
+}
+
+// All lanes combined by f, pairs of halves first; the result is in lane 0.
+template <int Step, class V, int... I>
+inline V rotate(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, ((I + Step) % static_cast<int>(sizeof...(I)))...);
+}
+template <int Step, class V, class F>
+inline V fold(V v, F f) {
+    if constexpr (Step == 0) {
+        return v;
+    } else {
+        constexpr int L = sizeof(V) / sizeof(v[0]);
+        return fold<Step / 2>(f(v, rotate<Step>(v, std::make_integer_sequence<int, L>())), f);
+    }
+}
+template <class T>
+inline T largest_lane(Vec<T> v) {
+    return fold<kLanes<T> / 2>(v, [](Vec<T> a, Vec<T> b) { return max(a, b); })[0];
+}
+template <class T>
+inline T sum_of_lanes(Vec<T> v) {
+    return fold<kLanes<T> / 2>(v, [](Vec<T> a, Vec<T> b) { return a + b; })[0];
+}
+
 // Lanes of two vectors in turn: a0 b0 a1 b1 ... from their lower or upper halves.
 template <int First, class V, int... I>
 inline V zip(V a, V b, std::integer_sequence<int, I...>) {

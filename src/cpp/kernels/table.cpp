@@ -2,6 +2,8 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/rnn.hpp"
+#include "cross_entropy.hpp"
+#include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
 #include "sequence.hpp"
@@ -27,6 +29,19 @@ void map(const T* x, T* y, int64_t n) {
     activate<Function>(x, y, n);
 }
 
+struct Exp {
+    template <class V>
+    static V value(V x) {
+        return exp(x);
+    }
+};
+struct Log {
+    template <class V>
+    static V value(V x) {
+        return log(x);
+    }
+};
+
 template <class T>
 constexpr Kernels<T> kernels() {
     return {
@@ -51,8 +66,13 @@ constexpr Kernels<T> kernels() {
         adam<T>,
         sum_of_squares<T>,
         scale<T>,
+        cross_entropy<T>,
+        ctc_workspace<T>,
+        ctc<T>,
         map<Sigmoid, T>,
-        map<Tanh, T>};
+        map<Tanh, T>,
+        map<Exp, T>,
+        map<Log, T>};
 }
 
 }  // namespace

@@ -80,8 +80,8 @@ void rmsprop(const Rmsprop& rule, const Update<T>& update, Span elements) {
 //   v = beta2 v + (1 - beta2) d^2
 //   p = keep p - rate m / (sqrt(v) root_scale + eps)
 //
-// moments: m, v. The last line is not fused, as in torch's: with a fused one, float32 AdamW was off by 1.07e-6 after 200
-// steps.
+// moments: m, v. The last line is not fused, as in torch's: with a fused one, float32 AdamW was off by 1.07e-6 after
+// 200 steps.
 template <class T>
 void adam(const Adam& rule, const Update<T>& update, Span elements) {
     const FlushDenormals guard;
@@ -130,7 +130,8 @@ template <class T>
 void scale(T* x, T factor, Span elements) {
     const FlushDenormals guard;
     const Vec<T> f = splat(factor);
-    each_vector<T>(elements.begin, elements.end, [=](int64_t i, auto part) { store(x + i, f * load(x + i, part), part); });
+    each_vector<T>(elements.begin, elements.end,
+                   [=](int64_t i, auto part) { store(x + i, f * load(x + i, part), part); });
 }
 
 }  // namespace
