@@ -173,7 +173,7 @@ def series_of(name: str, values: Any) -> tuple[list[Array], np.dtype[Any]]:
 
 def same_length(name: str, columns: Sequence[Any], what: str) -> int:
     """Check lists and arrays that belong together, element for element; return how many elements each has."""
-    counts = [len(column) if np.ndim(column) or is_list(column) else 0 for column in columns]
+    counts = [len(column) if is_list(column) or np.ndim(column) else 0 for column in columns]
     if not counts:
         raise ValueError(f"{name}: expected at least one list or array, got none")
     for i, count in enumerate(counts):
@@ -182,9 +182,9 @@ def same_length(name: str, columns: Sequence[Any], what: str) -> int:
     return counts[0]
 
 
-def with_channel(array: Array, batch_axes: int = 0) -> Array:
+def with_channel(array: Array, dtype: np.dtype[Any], batch_axes: int = 0) -> Array:
     """Return inputs (T,) of floats as (T, 1), one channel; integers are tokens and stay as they are."""
-    return array[..., np.newaxis] if array.ndim == 1 + batch_axes and array.dtype.kind == "f" else array
+    return array[..., np.newaxis] if array.ndim == 1 + batch_axes and dtype.kind == "f" else array
 
 
 def padded(pieces: list[Array], steps: int, dtype: np.dtype[Any]) -> Array:

@@ -152,7 +152,7 @@ class Sequences(Batches):
             values, dtype = series_of("x", x)
             if lengths is not None:
                 raise ValueError("lengths: expected None, since x is a list of sequences that have their own")
-            values = [with_channel(array) for array in values]
+            values = [with_channel(array, dtype) for array in values]
             self._lengths = np.array([len(array) for array in values], np.int64)
             self._steps = int(self._lengths.max())
         else:
@@ -161,7 +161,8 @@ class Sequences(Batches):
                 raise ValueError(f"x: expected a list of sequences or an array (N, T, ...), got {values.shape}")
             if len(values) == 0:
                 raise ValueError("x: expected at least one sequence, got none")
-            values, dtype = with_channel(values, batch_axes=1), values.dtype
+            dtype = values.dtype
+            values = with_channel(values, dtype, batch_axes=1)
             self._steps = values.shape[1]
             self._lengths = _checked_lengths(lengths, len(values), self._steps)
         self._x = _PerStep(values, dtype)

@@ -97,7 +97,7 @@ class Windows(Batches):
         self._stride = positive("stride", stride)
         self._per_step, self._shuffle = bool(per_step), bool(shuffle)
         arrays, self._dtype = _several("series", series)
-        self._series = [with_channel(array) for array in arrays]
+        self._series = [with_channel(array, self._dtype) for array in arrays]
         self._targets, self._target_dtype = self._series, self._dtype
         if targets is not None:
             self._targets, self._target_dtype = _several("targets", targets)
@@ -105,7 +105,8 @@ class Windows(Batches):
         span = self._length + self._horizon
         for i, array in enumerate(self._series):
             if len(array) < span:
-                raise ValueError(f"series[{i}]: expected at least {span} steps, window and targets, got {len(array)}")
+                name = f"series[{i}]" if is_list(series) else "series"
+                raise ValueError(f"{name}: expected at least {span} steps, window and targets, got {len(array)}")
         counts = [(len(array) - span) // self._stride + 1 for array in self._series]
         self._first = np.cumsum([0, *counts[:-1]])  # window of each series
         self._windows = sum(counts)
@@ -203,7 +204,8 @@ class Streams(Batches):
     ) -> None:
         lanes = positive("batch_size", batch_size)
         self._steps = positive("steps", steps)
-        x = y = with_channel(_one_series("series", series))
+        x = _one_series("series", series)
+        x = y = with_channel(x, x.dtype)
         ahead = 1
         if targets is not None:
             y, ahead = _one_series("targets", targets), 0
