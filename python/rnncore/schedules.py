@@ -230,10 +230,10 @@ class WarmUp(Schedule):
 
 
 class OneCycle(Schedule):
-    """One rise to a peak and one long fall, both half cosines (Smith & Topin 2018); torch's OneCycleLR.
+    """One rise to a peak and one long fall, both half cosines (Smith & Topin 2018).
 
     From peak / div_factor to `peak` at step pct_start * steps - 1, then to peak / div_factor / final_div_factor at the
-    last step, and that from then on.
+    last step, and that from then on: torch's OneCycleLR, which by default changes the momentum too; this does not.
 
     Parameters
     ----------

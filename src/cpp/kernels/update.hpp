@@ -89,7 +89,8 @@ void rmsprop(const Rmsprop& rule, const Update<T>& update, Span elements) {
 //   v = beta2 v + (1 - beta2) d^2
 //   p = keep p - rate m / (sqrt(v) root_scale + eps)
 //
-// moments: m, v
+// moments: m, v. The last line is not fused, as in torch's code: fused, float32 AdamW was off by 1.07e-6 after 200
+// steps.
 template <class T>
 void adam(const Adam& rule, const Update<T>& update, Span elements) {
     const FlushDenormals guard;
