@@ -171,7 +171,7 @@ def test_layers_that_do_not_fit_are_both_named():
         rc.Sequential(rc.LSTM(32, 128), rc.Linear(64, 10))
     with pytest.raises(ValueError, match=r"layer 2, Linear.*layer 1, Dropout.*gives 128"):
         rc.Sequential(rc.LSTM(32, 128), rc.Dropout(), rc.Linear(64, 10))
-    with pytest.raises(ValueError, match="takes 3.*takes 4"):
+    with pytest.raises(ValueError, match=r"takes 3.*takes 4"):
         rc.Concat(rc.GRU(3, 2), rc.GRU(4, 2))
     with pytest.raises(ValueError, match="as many outputs as inputs"):
         rc.Residual(rc.GRU(3, 2))

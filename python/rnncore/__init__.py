@@ -7,7 +7,8 @@ step parameters, `schedules` has learning rates that change, `init` initial valu
 oracle of every cell, `testing` has gradient checks and a contract suite for layers.
 """
 
-from rnncore import data, functional, init, schedules
+from rnncore import data, functional, init, metrics, schedules
+from rnncore.callbacks import Callback, StepInfo
 from rnncore.clipping import clip_norm, clip_value
 from rnncore.controls import (
     available_isas,
@@ -27,6 +28,7 @@ from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
+from rnncore.training import Trainer
 
 __version__ = "0.1.0"
 
@@ -42,6 +44,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "Callback",
     "Concat",
     "CrossEntropy",
     "Dropout",
@@ -61,6 +64,8 @@ __all__ = [
     "Repeat",
     "Residual",
     "Sequential",
+    "StepInfo",
+    "Trainer",
     "available_isas",
     "clip_norm",
     "clip_value",
@@ -69,6 +74,7 @@ __all__ = [
     "get_num_threads",
     "init",
     "load",
+    "metrics",
     "schedules",
     "set_num_threads",
     "show_config",

@@ -95,6 +95,6 @@ def configured(name: str, config: Any, classes: Mapping[str, Callable[..., Any]]
     if not isinstance(config, Mapping):
         raise TypeError(f"{name}: expected a mapping, got {type(config).__name__}")
     kind = config.get("type")
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         raise ValueError(f"{name}['type']: expected one of {list(classes)}, got {kind!r}")
     return classes[kind](**{key: value for key, value in config.items() if key != "type"})

@@ -117,6 +117,7 @@ def record_linear(
     activation: Activation, x: object, weight: object, bias: object, lengths: object, /
 ) -> tuple[NDArray[Any], LinearRecording] | None:
     """As `linear`, with the recording that backward needs. It refers to x, weight and y: they must not change."""
+
 def sgd_step(
     parameters: NDArray[Any],
     gradients: NDArray[Any],
@@ -162,6 +163,7 @@ def adam_step(
 
 def clip_norm(gradients: NDArray[Any], max_norm: float, /) -> float:
     """Scale a vector in place to a norm of `max_norm` if its own is larger and finite; return its own."""
+
 def cross_entropy(
     outputs: object,
     targets: object,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_json", "read", "write"]
+__all__ = ["as_json", "write"]
 
 Array = NDArray[Any]
 

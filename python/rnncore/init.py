@@ -46,7 +46,7 @@ class _Parameter(NamedTuple):
 
     @property
     def gates(self) -> int:
-        return self.weight.shape[0] // self.weight.shape[1]
+        return int(self.weight.shape[0] // self.weight.shape[1])
 
 
 def _read(layer: Parameterised) -> list[_Parameter]:

@@ -1,4 +1,4 @@
-"""What every layer is: parameters in one flat vector, and a function of a series with the one that pulls gradients back.
+"""What every layer is: parameters in one flat vector, and a function with the one that pulls gradients back.
 
 A layer maps an input and a state to an output and a new state. One without recurrence has no state: it is None then.
 There is no tape and no graph: `Layer.vjp` returns the output together with the function that pulls gradients back, and
@@ -132,6 +132,7 @@ class Layer:
     _kinds: ClassVar[dict[str, type[Layer]]] = {}  # by name, for files
 
     def __init_subclass__(cls) -> None:
+        """Make the class known to `load`."""
         Layer._kinds[cls.__name__] = cls
 
     input_size: int | None = None

@@ -210,7 +210,8 @@ class CrossEntropy(_Loss):
         options = self.ignore_index, self.label_smoothing, with_gradient
         result = _core.cross_entropy(outputs, targets, lengths, weights, *options)
         if result is None:
-            result = _core.cross_entropy(*_as_the_core_takes(outputs, targets, lengths, weights), *options)
+            x, y, lengths, weights = _as_the_core_takes(outputs, targets, lengths, weights)
+            result = _core.cross_entropy(x, y, lengths, weights, *options)
             assert result is not None
         return result
 

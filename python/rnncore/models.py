@@ -61,7 +61,7 @@ class _Container(Layer):
 
     def generators(self) -> dict[str, np.random.Generator]:
         """Return what the layers draw from in training, by the path of the layer, as in the names of parameters."""
-        found = {}
+        found: dict[str, np.random.Generator] = {}
         for index, layer in self._distinct():
             found |= {f"{index}.{path}" if path else str(index): rng for path, rng in layer.generators().items()}
         return found

@@ -66,6 +66,7 @@ class _Recurrent(Layer):
         if cls.__doc__ is not None:  # it is under python -OO
             cls.__doc__ += _ARGUMENTS
 
+    input_size: int
     rng: np.random.Generator
     _gates: ClassVar[int]
     _states: ClassVar[int]

@@ -101,7 +101,10 @@ class LayerNorm(RowWise):
             self.gradients["bias"] += dy.sum(axis=axes)
             # dx = (g - mean(g) - n mean(g n)) / sqrt(v + eps), with g = dy weight and n the normalised row
             g = dy * weight
-            return (g - g.mean(axis=-1, keepdims=True) - normal * (g * normal).mean(axis=-1, keepdims=True)) * scale
+            dx: Array = (
+                g - g.mean(axis=-1, keepdims=True) - normal * (g * normal).mean(axis=-1, keepdims=True)
+            ) * scale
+            return dx
 
         return (normal * weight + self.parameters["bias"]).astype(x.dtype, copy=False), back
 
