@@ -62,37 +62,60 @@ void linear_forward(const KernelTable& table, const Rows& rows, const Linear<T>&
     rows.zero_others(layer.y, O);
     if (R == 0) return;
 
-    Linear<T> task = layer;
-    task.caller_row = rows.index();
-    task.packed = R > kernels.unpacked_rows;
-    const int64_t panels = ceil_div(O, kernels.panel), columns = round_up(O, kernels.lanes);
-    T *packed_weight, *packed_bias;
-    Arrays<T> workspace;
-    if (task.packed) {
-        workspace.add(packed_weight, I * columns);
-        workspace.add(packed_bias, columns);
-        workspace.allocate();
-        task.weight = packed_weight;
-        if (layer.bias) {
-            std::fill(std::copy_n(layer.bias, O, packed_bias), packed_bias + columns, T{0});
-            task.bias = packed_bias;
-        }
-    }
-
-    // Blocks of rows, and of panels where there are too few rows for all threads.
+    // By blocks of rows, and by panels of outputs too where there are too few rows for all threads.
+    const int64_t panels = ceil_div(O, kernels.panel);
     const int threads = threads_for_products(1, R, I * O);
     const int64_t of_threads = threads == 1 ? 1 : std::clamp<int64_t>(R / kLeastBlockRows, 1, 4 * threads);
     const int64_t in_cache = ceil_div(R, std::clamp<int64_t>(rows_in<T>(kBlockBytes, I), kLeastBlockRows, 1024));
     const int64_t blocks = std::max(of_threads, in_cache);
     const int64_t spans = std::min(panels, ceil_div(threads, blocks));
+
+    Linear<T> task = layer;
+    task.caller_row = rows.index();
+    task.packed = R > kernels.unpacked_rows;
+    // With one block of rows, each thread packs a panel right before its use, in memory that stays in its cache.
+    const int64_t columns = round_up(O, kernels.lanes), panel_size = I * std::min<int64_t>(kernels.panel, columns);
+    T *packed_weight = nullptr, *packed_bias = nullptr;
+    Arrays<T> workspace;
+    if (task.packed) {
+        workspace.add(packed_weight, blocks == 1 ? threads * panel_size : I * columns);
+        workspace.add(packed_bias, layer.bias ? columns : 0);
+        workspace.allocate();
+        if (layer.bias) {
+            std::fill(std::copy_n(layer.bias, O, packed_bias), packed_bias + columns, T{0});
+            task.bias = packed_bias;
+        }
+    }
+    if (blocks > 1) task.weight = packed_weight;  // (there are more rows than may be left unpacked)
+    // A layer with the outputs of some panels alone. Packed or not, they begin at the same place in its weight.
+    const auto part = [&](Linear<T> whole, Span of) {
+        const int64_t first = of.begin * kernels.panel;
+        whole.O = std::min(of.end * kernels.panel, O) - first;
+        whole.weight += first * I;
+        if (whole.bias) whole.bias += first;
+        whole.y += first;
+        return whole;
+    };
+    const auto pack = [&](int64_t panel, T* to) {
+        const Linear<T> from = part(layer, {panel, panel + 1});
+        kernels.pack_transposed(from.weight, I, from.O, to);
+    };
+
     run_team(threads, [&](Member& team) {
-        team.each(task.packed ? panels : 0, [&](int64_t panel) {
-            const int64_t first = panel * kernels.panel;
-            kernels.pack_transposed(layer.weight + first * I, I, std::min<int64_t>(kernels.panel, O - first),
-                                    packed_weight + first * I);
-        });
+        if (blocks == 1) {
+            return team.each(panels, [&](int64_t panel) {
+                Linear<T> one = part(task, {panel, panel + 1});
+                if (task.packed) {
+                    T* packed = packed_weight + team.index() * panel_size;
+                    pack(panel, packed);
+                    one.weight = packed;
+                }
+                kernels.linear(one, {0, R});
+            });
+        }
+        team.each(panels, [&](int64_t panel) { pack(panel, packed_weight + panel * kernels.panel * I); });
         team.each(blocks * spans, [&](int64_t index) {
-            kernels.linear(task, share(R, index / spans, blocks), share(panels, index % spans, spans));
+            kernels.linear(part(task, share(panels, index % spans, spans)), share(R, index / spans, blocks));
         });
     });
 }
