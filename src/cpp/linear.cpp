@@ -16,10 +16,10 @@ constexpr int64_t kBlockBytes = 256 << 10;
 // A thread's share of a call has so many rows at least, or tiles are not full.
 constexpr int64_t kLeastBlockRows = 48;
 
-// Rows of a chunk of the backward pass: its da and its packed rows of x stay in L2 between the two uses of them. The
-// sums over rows run in one order whatever the chunks.
-constexpr int64_t kChunkBytes = 1 << 20;
-constexpr int64_t kLeastChunkRows = 256, kMostChunkRows = 4096;
+// Rows of a chunk of the backward pass: few enough for its rows of x, packed, and of da to stay in L2 until both are
+// used. The sums over rows run in one order whatever the chunks. (Half or twice as many: 2 % at most, either way.)
+constexpr int64_t kChunkBytes = 512 << 10;
+constexpr int64_t kLeastChunkRows = 128, kMostChunkRows = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -27,7 +27,7 @@ int64_t ceil_div(int64_t a, int64_t b) {
 
 template <class T>
 int64_t rows_in(int64_t bytes, int64_t row_size) {
-    return bytes / (static_cast<int64_t>(sizeof(T)) * std::max<int64_t>(row_size, 1));
+    return bytes / (static_cast<int64_t>(sizeof(T)) * row_size);
 }
 
 // Boundary `part` of `whole` in `parts` parts of nearly the same size.
@@ -66,7 +66,7 @@ void linear_forward(const KernelTable& table, const Rows& rows, const Linear<T>&
     const int64_t panels = ceil_div(O, kernels.panel);
     const int threads = threads_for_products(1, R, I * O);
     const int64_t of_threads = threads == 1 ? 1 : std::clamp<int64_t>(R / kLeastBlockRows, 1, 4 * threads);
-    const int64_t in_cache = ceil_div(R, std::clamp<int64_t>(rows_in<T>(kBlockBytes, I), kLeastBlockRows, 1024));
+    const int64_t in_cache = ceil_div(R, std::clamp<int64_t>(rows_in<T>(kBlockBytes, I + 1), kLeastBlockRows, 1024));
     const int64_t blocks = std::max(of_threads, in_cache);
     const int64_t spans = std::min(panels, ceil_div(threads, blocks));
 
@@ -126,39 +126,37 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
     const Kernels<T>& kernels = precision<T>(table);
     const int64_t R = rows.count(), I = layer.I, O = layer.O;
     rows.zero_others(gradients.x, I);
-
+    if (R == 0) {
+        std::fill_n(gradients.weight, O * I, T{0});
+        std::fill_n(gradients.bias, O, T{0});
+        return;
+    }
     Linear<T> task = layer;
     task.caller_row = rows.index();
-    const int64_t chunk_rows = std::min(R, std::clamp(rows_in<T>(kChunkBytes, I + O), kLeastChunkRows, kMostChunkRows));
     const int threads = threads_for_products(2, R, I * O);
 
     // For few rows, neither the weight nor the operands of the product over rows are packed.
-    const bool few_rows = R > 0 && R <= kernels.few_rows;
+    const bool few_rows = R <= kernels.few_rows;
     const bool pack_weight = !few_rows || I % kernels.lanes != 0;
     // Where all rows are computed and there is no activation, da is dy.
     const bool dy_is_da = layer.activation == Activation::none && R == rows.all();
+    const int64_t row_size = I + 1 + (dy_is_da ? 0 : O);
+    const int64_t chunk_rows =
+        std::min(R, std::clamp(rows_in<T>(kChunkBytes, row_size), kLeastChunkRows, kMostChunkRows));
 
     // dW += da' [x | 1], transposed
     const int64_t M = I + 1, panels = few_rows ? 1 : ceil_div(O, kernels.panel);
-    const int64_t tiles = few_rows ? 0 : kernels.outer_tiles(M);
-    const int64_t sum_size = few_rows ? 0 : M * round_up(O, kernels.lanes);
+    const int64_t tiles = few_rows ? 0 : kernels.outer_tiles(M), sum_columns = round_up(O, kernels.lanes);
     T *da, *weight, *packed_x, *packed_da, *sums;
     Arrays<T> workspace;
     workspace.add(da, dy_is_da ? 0 : chunk_rows * O);
     workspace.add(weight, pack_weight ? O * round_up(I, kernels.lanes) : 0);
     workspace.add(packed_x, few_rows ? 0 : M * chunk_rows);
     workspace.add(packed_da, few_rows ? 0 : threads * chunk_rows * kernels.panel);
-    workspace.add(sums, sum_size);
+    workspace.add(sums, few_rows ? 0 : M * sum_columns);
     workspace.allocate();
 
     run_team(threads, [&](Member& team) {
-        team.each(2, [&](int64_t index) {
-            if (index == 0) {
-                if (pack_weight) kernels.pack_columns(layer.weight, O, I, weight);
-            } else {
-                std::fill_n(sums, sum_size, T{0});
-            }
-        });
         for (int64_t begin = 0, end; begin < R; begin = end) {
             end = std::min(R, begin + chunk_rows);
             const int64_t count = end - begin;
@@ -167,8 +165,10 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
             const OuterProduct<T> product{count, M, O, packed_x, chunk_da, sums};
             const int64_t blocks = std::clamp<int64_t>(count / kLeastBlockRows, 1, 4 * threads);
 
-            const int64_t da_blocks = dy_is_da ? 0 : blocks;
-            team.each(da_blocks + tiles, [&](int64_t index) {
+            const int64_t pack_weight_now = pack_weight && begin == 0, da_blocks = dy_is_da ? 0 : blocks;
+            team.each(pack_weight_now + da_blocks + tiles, [&](int64_t index) {
+                if (index < pack_weight_now) return kernels.pack_columns(layer.weight, O, I, weight);
+                index -= pack_weight_now;
                 if (index >= da_blocks) {
                     return kernels.pack_outer_rows(product, index - da_blocks, layer.x, caller_row);
                 }
@@ -185,13 +185,14 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
                 } else if (few_rows) {
                     kernels.outer_few_rows(product, layer.x, caller_row, gradients.weight, gradients.bias);
                 } else {
+                    const int64_t first = index * kernels.panel;
+                    const int64_t width = std::min<int64_t>(kernels.panel, sum_columns - first);
+                    if (begin == 0) std::fill_n(sums + M * first, M * width, T{0});
                     kernels.outer_panel(product, index, packed_da + team.index() * chunk_rows * kernels.panel);
+                    if (end == R) kernels.unpack_outer(product, index, gradients.weight, gradients.bias);
                 }
             });
         }
-        team.each(few_rows ? 0 : panels, [&](int64_t panel) {
-            kernels.unpack_outer({0, M, O, packed_x, dy, sums}, panel, gradients.weight, gradients.bias);
-        });
     });
 }
 
