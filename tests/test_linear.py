@@ -330,6 +330,9 @@ def test_the_core_converts_nothing():
             for wrong in (fine[index].astype(np.float64), fine[index].T[::-1].T, fine[index].tolist()):
                 assert function(*fine[:index], wrong, *fine[index + 1 :]) is None
         assert function(*fine[:4], lengths.astype(np.int32)) is None
+        for value in (-1, 4):
+            with pytest.raises(ValueError, match=f"^activation: .* {value}$"):
+                function(_core.Activation(value), *fine[1:])
     y, recording = _core.record_linear(*fine)
     assert recording.backward(y.astype(np.float64)) is None
     assert recording.backward(y.tolist()) is None

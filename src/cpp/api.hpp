@@ -95,11 +95,12 @@ struct Linear {
     Activation activation;
     const int64_t* caller_row;  // (rows)
     const T* x;                 // (caller rows, I)
-    bool packed;      // whether W is packed by pack_transposed and b filled up with zeros to whole vectors, or both are
-                      // as the caller has them: then there are no more than unpacked_rows rows
-    const T* weight;  // (O, I)
-    const T* bias;    // (O) or null
-    T* y;             // (caller rows, O)
+    bool packed;  // whether W is packed by pack_transposed and b goes on with zeros to whole vectors, or both are as
+                  // the caller has them: then there are no more than unpacked_rows rows
+    const T* weight;
+    const T* bias;     // or null
+    T* y;              // (caller rows, y_stride), of which the first O columns are written
+    int64_t y_stride;  // at least O
 };
 
 // A step of an optimiser: n parameters, their gradients and the moments that its rule keeps. No two overlap.
@@ -191,9 +192,9 @@ struct Kernels {
                           const int64_t* caller_row, T* out);
     // out: w (columns, K) transposed, in panels as pack_columns makes them
     void (*pack_transposed)(const T* w, int64_t K, int64_t columns, T* out);
-    // y at the rows [rows.begin, rows.end) of caller_row and the columns of some panels
-    void (*linear)(const Linear<T>& task, Span rows, Span panels);
-    // da (rows, O), the gradient of x W' + b at such rows, from y and dy (caller rows, O)
+    // y at the rows [rows.begin, rows.end) of caller_row
+    void (*linear)(const Linear<T>& task, Span rows);
+    // da (rows, O), the gradient of x W' + b at such rows, from y and dy, which lies like y
     void (*linear_gradient)(const Linear<T>& task, Span rows, const T* dy, T* da);
     // Row tile `tile` of A = [a_rows | 1] into product.a; a_row (rows) are the rows of a (any, M-1) to take.
     int64_t (*outer_tiles)(int64_t M);

@@ -1,7 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, steps of optimisers,
-// several threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was
-// wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, affine layers, steps
+// of optimisers, several threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if
+// anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded, nor on whether a
@@ -30,6 +30,7 @@
 
 #include "dispatch.hpp"
 #include "engine.hpp"
+#include "linear.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 #include "update.hpp"
@@ -378,6 +379,56 @@ Outputs<T> infer_by_passes(const StackInputs<T>& in) {
     return outputs;
 }
 
+// --- affine layers ------------------------------------------------------------------------------------------------
+
+struct LinearCase {
+    int64_t N, T, I, O;
+    Activation activation;
+    Lengths lengths;
+    bool bias;
+
+    std::string name() const {
+        static const char* const activations[kActivations] = {"none", "tanh", "sigmoid", "relu"};
+        static const char* const kinds[] = {"full", "ragged", "zero"};
+        char text[160];
+        std::snprintf(text, sizeof text, "linear N=%d T=%d I=%d O=%d %s %s%s", static_cast<int>(N), static_cast<int>(T),
+                      static_cast<int>(I), static_cast<int>(O), activations[static_cast<int>(activation)],
+                      kinds[static_cast<int>(lengths)], bias ? "" : " no bias");
+        return text;
+    }
+};
+
+// Forward and backward.
+template <class T>
+Outputs<T> run(const LinearCase& c) {
+    std::mt19937_64 random(42);
+    const int64_t all = c.N * c.T;
+    const double bound = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(c.I, 1)));
+    const Values<T> x = uniform<T>(random, all * c.I, 1), weight = uniform<T>(random, c.O * c.I, bound),
+                    bias = uniform<T>(random, c.O, bound), dy = uniform<T>(random, all * c.O, 1);
+    Values<int64_t> lengths;
+    if (c.lengths != Lengths::full) lengths = random_lengths(random, c.N, c.lengths == Lengths::zero ? 0 : c.T);
+    const Rows rows = c.lengths == Lengths::full ? Rows(all) : Rows(c.N, c.T, lengths);
+    Outputs<T> outputs;
+    const Linear<T> layer{c.I,
+                          c.O,
+                          c.activation,
+                          nullptr,
+                          x,
+                          false,
+                          weight,
+                          c.bias ? static_cast<const T*>(bias) : nullptr,
+                          outputs.add("y", all * c.O),
+                          c.O};
+    linear_forward(kernels(), rows, layer);
+    LinearGradients<T> gradients{};
+    gradients.x = outputs.add("dx", all * c.I);
+    gradients.weight = outputs.add("dweight", c.O * c.I);
+    gradients.bias = outputs.add("dbias", c.O);
+    linear_backward(kernels(), rows, layer, static_cast<const T*>(dy), gradients);
+    return outputs;
+}
+
 // --- what is tried ------------------------------------------------------------------------------------------------
 
 // The engine takes a thread more for each 2 million multiply-adds: these are enough for five to seven, in LSTM and GRU.
@@ -452,6 +503,35 @@ std::vector<StackCase> cases_of_stacks() {
     return all;
 }
 
+std::vector<LinearCase> cases_of_linear() {
+    std::vector<LinearCase> all;
+    const auto add = [&](int64_t N, int64_t T, int64_t I, int64_t O) {
+        for (const Lengths lengths : {Lengths::full, Lengths::ragged}) {
+            const size_t turn = all.size();
+            all.push_back({N, T, I, O, static_cast<Activation>(turn / 2 % 4), lengths, turn % 3 != 0});
+        }
+    };
+    constexpr int64_t kInputs[] = {1, 5, 16, 33};
+    int64_t turn = 0;
+    for (const int64_t O : {1, 7, 16, 17, 33, 70}) {
+        for (const int64_t T : {1, 2, 9}) {
+            add(1, T, kInputs[turn++ % 4], O);
+            add(4, T, kInputs[turn % 4], O);
+        }
+    }
+    add(0, 3, 5, 7);
+    add(3, 0, 5, 7);
+    add(3, 4, 0, 7);
+    add(2, 5, 1100, 20);  // the kernels cut sums over k at 1024
+    add(2, 5, 20, 1100);
+    add(37, 40, 65, 70);   // for several threads: many rows,
+    add(1, 3, 600, 700);   // few rows of many outputs that are not packed,
+    add(2, 10, 600, 700);  // or are,
+    add(2, 4500, 9, 40);   // and several chunks
+    all.push_back({3, 5, 9, 17, Activation::tanh, Lengths::zero, true});
+    return all;
+}
+
 template <class T>
 std::string name_of(const std::string& isa, const std::string& call) {
     return isa + (sizeof(T) == 4 ? " float32 " : " float64 ") + call;
@@ -484,6 +564,18 @@ void try_stack(const StackCase& c, const std::string& isa) {
     for (const int threads : {1, 2, 3, 4}) {
         set_num_threads(threads);
         check_same(infer(stack, in), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_linear(const LinearCase& c, const std::string& isa) {
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Outputs<T> expected = run<T>(c);
+    check_finite(expected, what);
+    for (const int threads : {2, 7}) {
+        set_num_threads(threads);
+        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
     }
 }
 
@@ -695,6 +787,7 @@ int main(int argc, char** argv) {
     const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
     const std::vector<Case> all = cases(), slices = cases_of_slices();
     const std::vector<StackCase> stacks = cases_of_stacks();
+    const std::vector<LinearCase> affine = cases_of_linear();
     try_lanes();
     std::puts("lanes");
     std::fflush(stdout);
@@ -718,9 +811,14 @@ int main(int argc, char** argv) {
             try_stack<float>(c, isa);
             try_stack<double>(c, isa);
         }
-        std::printf("%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, and %d of a stack\n", isa.c_str(),
-                    static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
-                    static_cast<int>(2 * stacks.size()));
+        for (const LinearCase& c : affine) {
+            try_linear<float>(c, isa);
+            try_linear<double>(c, isa);
+        }
+        std::printf(
+            "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d of a stack, %d of an affine layer\n",
+            isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
+            static_cast<int>(2 * stacks.size()), static_cast<int>(2 * affine.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

@@ -39,6 +39,10 @@ struct Call {
     Linear<T> layer;
 
     static Call checked(const Arguments& a) {
+        const int activation = static_cast<int>(a.activation);
+        if (activation < 0 || activation >= kActivations) {
+            throw py::value_error("activation: there is none with the value " + std::to_string(activation));
+        }
         const py::array weight = checked_array("weight", a.weight, kNumbers<T>, {{"O"}, {"I"}});
         const int64_t O = weight.shape(0), I = weight.shape(1);
         if (O < 1) throw py::value_error("weight: expected at least one output, got " + describe(weight));
@@ -57,7 +61,7 @@ struct Call {
         const int64_t* lengths = checked_lengths(a.lengths, layout);
         return {lengths ? Rows(layout.N, layout.T, lengths) : Rows(all),
                 {I, O, a.activation, nullptr, static_cast<const T*>(x.data()), false,
-                 static_cast<const T*>(weight.data()), bias, nullptr}};
+                 static_cast<const T*>(weight.data()), bias, nullptr, O}};
     }
 
     // Runs forward; returns y.

@@ -41,20 +41,20 @@ struct ActivateRows {
 };
 
 template <class T>
-void linear(const Linear<T>& task, Span rows, Span span) {
+void linear(const Linear<T>& task, Span rows) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const Panels panels = column_panels<T>(task.O);
     const int64_t* caller_row = task.caller_row + rows.begin;
     const auto x_row = [=, x = task.x, I = task.I](int64_t i) { return x + caller_row[i] * I; };
-    const auto y_row = [=, y = task.y, O = task.O](int64_t i) { return y + caller_row[i] * O; };
+    const auto y_row = [=, y = task.y, stride = task.y_stride](int64_t i) { return y + caller_row[i] * stride; };
     const ActivateRows<T, decltype(y_row)> sink{{task.O, y_row, {panels, scratch}},
                                                 row_activations<T>[static_cast<int>(task.activation)].forward};
     const int64_t n = rows.end - rows.begin;
     if (task.packed) {
-        multiply(n, task.I, panels, span, task.weight, task.bias, x_row, sink);
+        multiply(n, task.I, panels, panels.all(), task.weight, task.bias, x_row, sink);
     } else {
-        multiply_unpacked(n, task.I, task.O, panels, span, task.weight, task.bias, x_row, sink);
+        multiply_unpacked(n, task.I, task.O, panels, panels.all(), task.weight, task.bias, x_row, sink);
     }
 }
 
@@ -63,7 +63,7 @@ void linear_gradient(const Linear<T>& task, Span rows, const T* dy, T* da) {
     const FlushDenormals guard;
     const auto backward = row_activations<T>[static_cast<int>(task.activation)].backward;
     for (int64_t r = rows.begin; r < rows.end; ++r, da += task.O) {
-        const int64_t at = task.caller_row[r] * task.O;
+        const int64_t at = task.caller_row[r] * task.y_stride;
         if (backward) {
             backward(task.y + at, dy + at, da, task.O);
         } else {
