@@ -150,13 +150,18 @@ class _Recurrent(Layer):
 
     def _split_state(self, name: str, state: State, like_x: Array) -> list[tuple[Array | None, Array | None]]:
         """(h, c) of each pass; None stands for zeros."""
-        passes = len(self._passes())
+        passes = len(self._weights)
+        if state is None:
+            return [(None, None)] * passes
         columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x)]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
     def _join_states(self, states: list[tuple[Array, ...]]) -> State:
-        joined = tuple(np.stack(column) for column in zip(*states, strict=True))
+        if len(states) == 1:
+            joined = tuple(part[np.newaxis] for part in states[0])
+        else:
+            joined = tuple(np.stack(column) for column in zip(*states, strict=True))
         return joined if self._states > 1 else joined[0]
 
     def _input(self, x: ArrayLike) -> Array:
@@ -295,7 +300,7 @@ class _Recurrent(Layer):
                 dx: Array | None = None
                 for d in range(directions):
                     index = k * directions + d
-                    dy_d = None if dseries is None else dseries[..., d * H : (d + 1) * H]
+                    dy_d = dseries if dseries is None or directions == 1 else dseries[..., d * H : (d + 1) * H]
                     gradients = pull_backs[index](dy_d, *dlast[index])
                     dx = gradients[0] if dx is None else dx + gradients[0]
                     for total, gradient in zip(self._weight_gradients[index], gradients[1:], strict=False):
