@@ -180,6 +180,7 @@ MAY_IMPORT = {
     "controls": {"_core", "__init__"},  # the version
     "ctc": {"_conversion", "_core", "losses"},
     "data": {"batches", "sequences", "series"},
+    "embedded": {"_core", "feedforward", "layer", "recurrent"},
     "feedforward": {"functional", "layer", "stateless"},
     "files": set(),
     "frozen": set(),
@@ -188,7 +189,7 @@ MAY_IMPORT = {
     "init": set(),
     "layer": {"files"},
     "losses": {"_conversion", "_core"},
-    "models": {"layer"},
+    "models": {"embedded", "layer"},
     "optim": {"_arguments", "_core", "schedules"},
     "recurrent": {"_conversion", "_core", "frozen", "functional", "layer"},
     "reference": set(),
