@@ -38,11 +38,26 @@ class Activation:
     @property
     def value(self) -> int: ...
 
+class Lookup:
+    """A series whose steps are rows of a table, in place of x."""
+
+    def __init__(self, table: NDArray[Any], tokens: NDArray[Any], gradient: NDArray[Any], /) -> None:
+        """Take a table (V, I), int64 tokens laid out like the steps of x, and the array that backward adds to.
+
+        They are referred to. Tokens must not change while a call or a recording reads them; they are checked once.
+        """
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the x that this stands for."""
+
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 
     def backward(self, dy: object, dh_n: object, dc_n: object, /) -> tuple[NDArray[Any], ...] | None:
         """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, h_0 and, if there is one, c_0.
+
+        That of x is None if x is a `Lookup`: what belongs to the table is added to its `gradient`.
 
         None if an argument would have to be converted; nothing is computed then.
         """
@@ -63,7 +78,8 @@ def forward(
 ) -> tuple[NDArray[Any], ...] | None:
     """Return y, h_n and, if there is one, c_n. All arrays of one dtype, C-contiguous; lengths int64.
 
-    None if an argument would have to be converted to that, or x has no batch axis; nothing is computed then.
+    x may be a `Lookup`. None if an argument would have to be converted to that, or x has no batch axis; nothing is
+    computed then.
     """
 
 def record(
@@ -96,7 +112,7 @@ class Stack:
         """Pack (w_ih, w_hh, b_ih, b_hh) of every pass: layer by layer, and in each direction by direction."""
 
     def forward(self, x: object, state: object, lengths: object, /) -> tuple[NDArray[Any], Any] | None:
-        """Return y and the final state: h_n, or (h_n, c_n); states (passes, N, H).
+        """Return y and the final state: h_n, or (h_n, c_n); states (passes, N, H). x may be a `Lookup`.
 
         None if an argument would have to be converted or does not fit; nothing is computed then.
         """

@@ -111,6 +111,7 @@ class Embedding(Stateless):
     Notes
     -----
     x may have any shape, (N, T) in a model; y has one axis more. x has no gradient: pull-backs return None for it.
+    Right before a recurrent layer in a `Sequential`, the two run as one, and y is not made.
 
     Examples
     --------
@@ -151,9 +152,11 @@ class Embedding(Stateless):
         valid = Ellipsis if lengths is None else _valid(lengths, x.shape[1])
         tokens = x[valid]
         if tokens.size and (tokens.min() < 0 or tokens.max() >= self.num_embeddings):
-            raise ValueError(
-                f"x: expected tokens from 0 to {self.num_embeddings - 1}, got {tokens.min()} to {tokens.max()}"
-            )
+            wrong = (x < 0) | (x >= self.num_embeddings)
+            if lengths is not None:
+                wrong &= _valid(lengths, x.shape[1])
+            first = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(f"x: expected tokens from 0 to {self.num_embeddings - 1}, got {x[first]} at {first}")
         y = np.zeros((*x.shape, self.embedding_size), self.dtype) if lengths is not None else None
         rows = self.parameters["weight"][tokens]
         if y is None:

@@ -102,7 +102,7 @@ class _Arguments:
     def __init__(
         self,
         cell: Cell,
-        x: ArrayLike,
+        x: ArrayLike | _core.Lookup,
         w_ih: ArrayLike,
         w_hh: ArrayLike,
         b_ih: ArrayLike | None,
@@ -115,12 +115,13 @@ class _Arguments:
     ) -> None:
         w = as_real("w_ih", w_ih)
         dtype = self.dtype = w.dtype
-        x = as_array("x", x, dtype)
+        if not isinstance(x, _core.Lookup):
+            x = as_array("x", x, dtype)
         # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients
-        self.batch_axis = (0 if batch_first else 1) if x.ndim == 2 else None
+        self.batch_axis = (0 if batch_first else 1) if len(x.shape) == 2 else None
         self.positional = (
             cell,
-            self.series("x", x),
+            x if isinstance(x, _core.Lookup) else self.series("x", x),
             w,
             as_array("w_hh", w_hh, dtype),
             None if b_ih is None else as_array("b_ih", b_ih, dtype),

@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore.layer import Array, Layer, PullBack, State, _build, _valid
+from rnncore.embedded import stages
+from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
 
 __all__ = ["Concat", "Residual", "Sequential"]
 
@@ -138,6 +139,10 @@ class Sequential(_Container):
     Lengths go through: padded steps are neither computed nor counted anywhere. The state of a model is a tuple of the
     states of its layers, None for those that have none.
 
+    An `Embedding` right before a recurrent layer runs as one with it, in the same bits: the vectors of the tokens are
+    not copied into a series, and where there are fewer rows in the table than half of the steps in the batch, the
+    product with the input weights is made once for each row.
+
     Examples
     --------
     One to one, one to many, many to one, and many to many:
@@ -182,6 +187,7 @@ class Sequential(_Container):
             size = size if layer.output_size is None else layer.output_size
         self.input_size = layers[0].input_size
         self.output_size = size
+        self._stages = stages(layers)
 
     def input_shape(self) -> tuple[Any, ...]:
         """Return the shape that the first layer takes."""
@@ -189,29 +195,37 @@ class Sequential(_Container):
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Run the model on x from a state: the output, and the new states of the layers."""
-        states = []
-        for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
-            x, new = layer.run(x, initial, lengths)
-            lengths = layer.output_lengths(lengths)
-            states.append(new)
+        states = self._states(state)
+        for index, stage in self._stages:
+            x, states[index] = stage.run(x, states[index], lengths)
+            lengths = stage.output_lengths(lengths)
         return x, tuple(states)
 
     def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
         """Run the model on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
-        states, pull_backs = [], []
-        for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
-            (x, new), pull_back = layer.vjp(x, initial, lengths)
-            lengths = layer.output_lengths(lengths)
-            states.append(new)
-            pull_backs.append(pull_back)
+        states, pull_backs = self._states(state), []
+        for index, stage in self._stages:
+            (x, states[index]), pull_back = stage.vjp(x, states[index], lengths)
+            lengths = stage.output_lengths(lengths)
+            pull_backs.append((index, pull_back))
 
         def pull_back_all(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
-            dstates = list(self._state_of("dstate", dstate))
-            for index in reversed(range(len(pull_backs))):
-                dy, dstates[index] = pull_backs[index](dy, dstates[index])
+            given = self._state_of("dstate", dstate)
+            dstates: list[State] = [None] * len(given)
+            for index, pull_back in reversed(pull_backs):
+                dy, dstates[index] = pull_back(dy, given[index])
             return dy, tuple(dstates)
 
         return (x, tuple(states)), pull_back_all
+
+    def _states(self, state: State) -> list[State]:
+        """Return the states of the layers, of which an embedding that runs with the next layer has none."""
+        states = list(self._state_of("state", state))
+        of_stages = {index for index, _ in self._stages}
+        for index, layer in enumerate(self.layers):
+            if index not in of_stages:
+                _no_state(layer, states[index])
+        return states
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the output of the last layer has."""

@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import functional
 from rnncore._conversion import as_array, as_lengths
-from rnncore._core import Cell, Stack
+from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
+# Inside the package x may be a Lookup too, of the shape of the vectors that it stands for: see embedded.py.
 # A state is None, one array (D*L, N, H), or for LSTM a tuple (h, c) of two.
 
 _ARGUMENTS = """
@@ -130,7 +131,7 @@ class _Recurrent(Layer):
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def _state_parts(self, name: str, state: State, like_x: Array) -> tuple[Array | None, ...]:
+    def _state_parts(self, name: str, state: State, like_x: Array | Lookup) -> tuple[Array | None, ...]:
         """h, or h and c, each None or of the caller's shape."""
         if state is None:
             parts: tuple[Any, ...] = (None,) * self._states
@@ -140,7 +141,7 @@ class _Recurrent(Layer):
             parts = tuple(state)
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
-        batch = () if like_x.ndim == 2 else (like_x.shape[0 if self.batch_first else 1],)
+        batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
         expected = (len(self._passes()), *batch, self.hidden_size)
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
         for array in arrays:
@@ -148,7 +149,7 @@ class _Recurrent(Layer):
                 raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
         return arrays
 
-    def _split_state(self, name: str, state: State, like_x: Array) -> list[tuple[Array | None, Array | None]]:
+    def _split_state(self, name: str, state: State, like_x: Array | Lookup) -> list[tuple[Array | None, Array | None]]:
         """(h, c) of each pass; None stands for zeros."""
         passes = len(self._weights)
         if state is None:
@@ -164,9 +165,9 @@ class _Recurrent(Layer):
             joined = tuple(np.stack(column) for column in zip(*states, strict=True))
         return joined if self._states > 1 else joined[0]
 
-    def _input(self, x: ArrayLike) -> Array:
-        array = np.asarray(x)
-        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size:
+    def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
+        array = x if isinstance(x, Lookup) else np.asarray(x)
+        if len(array.shape) not in (2, 3) or array.shape[-1] != self.input_size:
             shape = f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
@@ -178,14 +179,16 @@ class _Recurrent(Layer):
         self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
     ) -> tuple[Array, State]:
         """Check and convert what the core does not take as it is, and run."""
-        series = as_array("x", self._input(x), self.dtype)
-        unbatched, axis = series.ndim == 2, 0 if self.batch_first else 1
+        series = self._input(x)
+        if not isinstance(series, Lookup):
+            series = as_array("x", series, self.dtype)
+        unbatched, axis = len(series.shape) == 2, 0 if self.batch_first else 1
         parts: list[Array | None] = []
         for part in self._state_parts("state", state, series):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
-        if unbatched:
+        if not isinstance(series, Lookup) and unbatched:
             series = np.expand_dims(series, axis)
         if lengths is not None:
             lengths = as_lengths(lengths, unbatched)
@@ -265,7 +268,8 @@ class _Recurrent(Layer):
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
 
-        series, states, outputs = first, [], []
+        series: Any = first
+        states, outputs = [], []
         initial = self._split_state("state", state, first)
         for (k, _, reverse), weights, (h, c) in zip(self._passes(), self._weights, initial, strict=True):
             (y, *last), pull_back = functional._record(
@@ -286,7 +290,7 @@ class _Recurrent(Layer):
         last_state = self._join_states(states)
         y_shape = series.shape
 
-        def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
+        def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array | None, State]:
             dseries = None if dy is None else np.asarray(dy)
             if dseries is not None and dseries.shape != y_shape:
                 raise ValueError(f"dy: expected shape {y_shape}, got {dseries.shape}")
@@ -302,12 +306,11 @@ class _Recurrent(Layer):
                     index = k * directions + d
                     dy_d = dseries if dseries is None or directions == 1 else dseries[..., d * H : (d + 1) * H]
                     gradients = pull_backs[index](dy_d, *dlast[index])
-                    dx = gradients[0] if dx is None else dx + gradients[0]
+                    dx = gradients[0] if dx is None else dx + gradients[0]  # both None if x is a lookup
                     for total, gradient in zip(self._weight_gradients[index], gradients[1:], strict=False):
                         total += gradient
                     dinitial[index] = gradients[5:]
                 dseries = dx
-            assert dseries is not None
             return dseries, self._join_states(dinitial)
 
         return (series, last_state), pull_back_all

@@ -41,7 +41,9 @@ template <class T>
 struct Forward {
     Batch batch;
     int64_t I, H;
-    const T* x;   // (caller rows, I)
+    const T* x;             // (caller rows, I); with tokens a table, (V, I)
+    const int64_t* tokens;  // (caller rows) or null: the row of the table that is each row's input
+    const T* table_pre;     // (V, G*H) or null: pre of all rows of the table, for `forward` to find its rows in
     bool packed;  // whether W, U and the biases are packed by pack_gates, or as the caller has them: then biases may be
                   // null, and there is no more than one step of unpacked_rows
     const T* w;
@@ -170,7 +172,7 @@ struct CellKernels {
     // pre (rows, G*H): the rows x_rows[i] (I) of the input times W, plus b_ih.
     void (*input)(const Forward<T>&, int64_t rows, const T* const* x_rows, Span panels, T* pre);
     // Steps `time` of the sorted rows `rows`. pre begins with the first of these rows at the first of these steps; if
-    // null, the product with W is made on the way (worth it for small I).
+    // null, there is a table_pre, or the product with W is made on the way (worth it for small I).
     void (*forward)(const Forward<T>&, Span time, Span rows, Span panels, const T* pre);
     // Steps `time` of the chunk, last first, of the sorted rows `rows`: fills dx_gates and du_gates.
     void (*backward)(const Backward<T>&, Span time, Span rows, Span panels);
@@ -205,6 +207,8 @@ struct Kernels {
     void (*unpack_outer)(const OuterProduct<T>& product, int64_t panel, T* gradient, T* sums);
     // All of it at once for up to few_rows rows; product.a and c are not used.
     void (*outer_few_rows)(const OuterProduct<T>& product, const T* a, const int64_t* a_row, T* gradient, T* sums);
+    // out[to_row[r]] += a[r], one r after the other, at the columns `span` of the `columns` that both have.
+    void (*add_rows)(int64_t rows, int64_t columns, Span span, const T* a, const int64_t* to_row, T* out);
     // The elements `elements` of a step.
     void (*sgd)(const Sgd& rule, const Update<T>& update, Span elements);
     void (*rmsprop)(const Rmsprop& rule, const Update<T>& update, Span elements);

@@ -10,8 +10,14 @@ namespace rnncore {
 // Initial states may be null, which stands for zeros. States of a stack are those of its passes, one after the other.
 template <class T>
 struct Input {
-    const T* x;                  // (caller rows, I)
-    const T* first[kMaxStates];  // (passes, N, H)
+    const T* x;                       // (caller rows, I); with tokens a table, (V, I)
+    const T* first[kMaxStates];       // (passes, N, H)
+    const int64_t* tokens = nullptr;  // (caller rows) or null: the row of the table that is each row's input
+    int64_t V = 0;
+
+    // Whether a product is made for all rows of the table, not for each of so many packed rows. A function of nothing
+    // else, since it has a part in the order in which gradients are summed.
+    bool whole_table(int64_t packed_rows) const { return tokens && 2 * V < packed_rows; }
 };
 
 template <class T>
@@ -22,7 +28,7 @@ struct Output {
 
 template <class T>
 struct Gradients {
-    T* x;                  // (caller rows, I)
+    T* x;                  // (caller rows, I); with tokens (V, I), which is added to
     T* w_ih;               // (G*H, I)
     T* w_hh;               // (G*H, H)
     T* b_ih;               // (G*H)

@@ -22,6 +22,9 @@ int64_t input_chunk_rows(int64_t row_size) {
 // Up to so many inputs the time loop makes the product with W itself, which spares writing and reading it.
 constexpr int64_t kFewInputs = 4;
 
+// Rows of a table that are multiplied at a time.
+constexpr int64_t kTableRows = 48;
+
 // Items that the work of a layer is cut into where the next layer runs beside it.
 constexpr int64_t kChunksBesideNextLayer = 16;
 
@@ -58,28 +61,35 @@ struct Pass {
     int64_t chunk_rows;
     Forward<T> task;
 
-    bool few_inputs() const { return task.packed && task.I <= kFewInputs; }
+    // Whether the input products are made a chunk at a time: neither for a whole table before, nor by the time loop.
+    bool input_by_chunks() const { return !task.table_pre && (task.tokens || !task.packed || task.I > kFewInputs); }
     Span all_rows() const { return {0, task.batch.N}; }
     Span all_panels() const { return {0, cell->forward_panels(task.H)}; }
 
     void all_steps(Span rows, int64_t part) const {
         const int64_t steps = plan->steps(rows);
         for (int64_t t = 0, end; t < steps; t = end) {
-            end = few_inputs() ? steps : plan->chunk_end(t, rows, chunk_rows);
+            end = input_by_chunks() ? plan->chunk_end(t, rows, chunk_rows) : steps;
             chunk({t, end}, rows, part);
         }
     }
     void chunk(Span time, Span rows, int64_t part) const {
-        T* pre = few_inputs() ? nullptr : workspace->pre_of(part);
+        T* pre = input_by_chunks() ? workspace->pre_of(part) : nullptr;
         if (pre) input(pre, time, rows, all_panels(), part);
         cell->forward(task, time, rows, all_panels(), pre);
     }
     // Step t of a chunk for some panels. All panels share the memory of one part: each has columns of its own there.
     void step(Span chunk, int64_t t, Span panels, int64_t part) const {
-        T* pre = few_inputs() ? nullptr : workspace->pre_of(0);
+        T* pre = input_by_chunks() ? workspace->pre_of(0) : nullptr;
         if (pre && t == chunk.begin) input(pre, chunk, all_rows(), panels, part);
         if (pre) pre += (task.batch.offset[t] - task.batch.offset[chunk.begin]) * workspace->row_size;
         cell->forward(task, {t, t + 1}, all_rows(), panels, pre);
+    }
+    // The input products of some rows of the table.
+    void table(Span rows, T* pre) const {
+        const T* x_rows[kTableRows];
+        for (int64_t i = rows.begin; i < rows.end; ++i) x_rows[i - rows.begin] = task.x + i * task.I;
+        cell->input(task, rows.end - rows.begin, x_rows, all_panels(), pre + rows.begin * workspace->row_size);
     }
 
 private:
@@ -89,7 +99,9 @@ private:
         for (int64_t t = time.begin; t < time.end; ++t) {
             const int64_t* caller_row = task.batch.caller_row + task.batch.offset[t] + rows.begin;
             const int64_t n = plan->alive(t, rows);
-            for (int64_t i = 0; i < n; ++i) x_rows[count++] = task.x + caller_row[i] * task.I;
+            for (int64_t i = 0; i < n; ++i) {
+                x_rows[count++] = task.x + (task.tokens ? task.tokens[caller_row[i]] : caller_row[i]) * task.I;
+            }
         }
         cell->input(task, count, x_rows, panels, pre);
     }
@@ -146,15 +158,17 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
     const bool by_chunks = layers_side_by_side || cut.units > 1;
     const std::vector<int64_t> chunks = by_chunks ? plan.chunks(chunk_rows) : std::vector<int64_t>{};
     const int64_t parts = layers_side_by_side ? L : std::max(threads, cut.units);
-    const bool few_inputs = L == 1 && stack.passes[0].packed && stack.passes[0].I <= kFewInputs;
+    const bool whole_table = input.whole_table(R);
+    const bool few_inputs = stack.passes[0].packed && stack.passes[0].I <= kFewInputs && !input.tokens;
     const int64_t step_rows = by_chunks ? N : most_slice_rows(slices);
     const int64_t part_rows = std::max(chunk_rows, step_rows);  // a chunk has a step at least
-    const Workspace<T> workspace(tape ? 0 : D * L * cell.states * 2 * N * H, few_inputs ? 0 : parts, part_rows,
-                                 row_size);
+    const Workspace<T> workspace(tape ? 0 : D * L * cell.states * 2 * N * H,
+                                 L == 1 && (few_inputs || whole_table) ? 0 : parts, part_rows, row_size);
 
     std::optional<Plan> reversed;
     if (D == 2) reversed.emplace(Layout{layout.N, layout.T, layout.batch_first, true, layout.lengths});
     const Array<T> series((L - 1) * caller_rows * D * H);  // what is between the layers
+    const Array<T> table_pre(whole_table ? D * input.V * row_size : 0);
     std::vector<Pass<T>> passes;
     passes.reserve(static_cast<size_t>(D * L));
     for (int64_t index = 0; index < D * L; ++index) {
@@ -167,6 +181,8 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
         task.H = H;
         task.packed = weights.packed;
         task.x = layer ? series + (layer - 1) * caller_rows * D * H : input.x;
+        if (!layer) task.tokens = input.tokens;
+        if (!layer && whole_table) task.table_pre = table_pre + direction * input.V * row_size;
         task.w = weights.w, task.u = weights.u, task.b_ih = weights.b_ih, task.b_hh = weights.b_hh;
         task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
         task.y_stride = D * H;
@@ -183,7 +199,14 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
     if (R == 0) return;
 
     Lanes lanes(layers_side_by_side ? L : cut.units);
+    const int64_t table_blocks = whole_table ? (input.V + kTableRows - 1) / kTableRows : 0;
     run_team(threads, [&](Member& team) {
+        team.each(D * table_blocks, [&](int64_t index) {
+            const int64_t direction = index % D, block = index / D;
+            passes[static_cast<size_t>(direction)].table(
+                {input.V * block / table_blocks, input.V * (block + 1) / table_blocks},
+                table_pre + direction * input.V * row_size);
+        });
         if (layers_side_by_side) {
             const auto ready = [&](int64_t layer, int64_t chunk) {
                 return layer == 0 || lanes.done(layer - 1) > chunk;

@@ -1,13 +1,13 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, stacks of layers, affine layers, steps
-// of optimisers, several threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if
-// anything was wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, stacks of layers, affine layers,
+// steps of optimisers, several threads inside a call, several callers at once, and fork. Prints what it did; exits with
+// 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded, nor on whether a
-// stack runs as one or pass by pass. A caller's arrays
-// are of exactly their size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page
-// that may not be touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
+// stack runs as one or pass by pass, nor on whether x is a series or tokens. A caller's arrays are of exactly their
+// size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page that may not be
+// touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -146,16 +146,17 @@ struct Case {
     Shape shape;
     Lengths lengths;
     bool batch_first, reverse;
-    bool optional;  // biases, initial states and all cotangents are given
+    bool optional;           // biases, initial states and all cotangents are given
+    int64_t table_rows = 0;  // x is made of tokens and a table of so many rows; 0: it is a series
 
     std::string name() const {
         static const char* const cells[kCells] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
         static const char* const kinds[] = {"full", "ragged", "zero"};
         char text[160];
-        std::snprintf(text, sizeof text, "%s T=%d N=%d I=%d H=%d %s%s%s%s", cells[static_cast<int>(cell)],
+        std::snprintf(text, sizeof text, "%s T=%d N=%d I=%d H=%d V=%d %s%s%s%s", cells[static_cast<int>(cell)],
                       static_cast<int>(shape.T), static_cast<int>(shape.N), static_cast<int>(shape.I),
-                      static_cast<int>(shape.H), kinds[static_cast<int>(lengths)], batch_first ? "" : " time-major",
-                      reverse ? " reverse" : "", optional ? "" : " nothing optional");
+                      static_cast<int>(shape.H), static_cast<int>(table_rows), kinds[static_cast<int>(lengths)],
+                      batch_first ? "" : " time-major", reverse ? " reverse" : "", optional ? "" : " nothing optional");
         return text;
     }
 };
@@ -174,7 +175,7 @@ struct Inputs {
     Case call;
     int states;
     Values<T> x, w_ih, w_hh, b_ih, b_hh, first[kMaxStates], dy, dlast[kMaxStates];
-    Values<int64_t> lengths;
+    Values<int64_t> lengths, tokens;
     Weights<T> weights{};
     Input<T> input{};
     Layout layout{};
@@ -185,7 +186,7 @@ struct Inputs {
         const auto [steps, N, I, H] = c.shape;
         const int64_t GH = gates_of(c.cell) * H;
         const double bound = 1 / std::sqrt(static_cast<double>(H));
-        x = uniform<T>(random, N * steps * I, 1);
+        x = uniform<T>(random, (c.table_rows ? c.table_rows : N * steps) * I, 1);
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * H, bound);
         weights = {c.cell, I, H, w_ih, w_hh, nullptr, nullptr};
@@ -207,8 +208,31 @@ struct Inputs {
             lengths = random_lengths(random, N, c.lengths == Lengths::zero ? 0 : steps);
             layout.lengths = lengths;
         }
+        if (c.table_rows) {
+            tokens = Values<int64_t>(N * steps);
+            std::fill_n(static_cast<int64_t*>(tokens), N * steps, std::numeric_limits<int64_t>::min());
+            const Plan plan(layout);
+            const Batch batch = plan.batch();
+            for (int64_t r = 0; r < batch.R; ++r) {
+                tokens[batch.caller_row[r]] = std::uniform_int_distribution<int64_t>(0, c.table_rows - 1)(random);
+            }
+            input.tokens = tokens;
+            input.V = c.table_rows;
+        }
     }
 };
+
+// The input of a call with tokens as a series.
+template <class T>
+Values<T> gathered(const Inputs<T>& in) {
+    const auto [steps, N, I, H] = in.call.shape;
+    Values<T> series(N * steps * I);
+    for (int64_t row = 0; row < N * steps; ++row) {
+        const int64_t token = in.tokens[row];
+        copy_row(series + row * I, token < 0 ? nullptr : in.x + token * I, I);
+    }
+    return series;
+}
 
 // What a call writes.
 template <class T>
@@ -264,7 +288,8 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
     const int64_t GH = gates_of(in.call.cell) * H;
     Outputs<T> outputs;
     Gradients<T> gradients{};
-    gradients.x = outputs.add("dx", N * steps * I);
+    gradients.x = outputs.add("dx", in.x.size());
+    if (in.tokens) std::fill_n(gradients.x, in.x.size(), T{1});  // what it is added to
     gradients.w_ih = outputs.add("dw_ih", GH * I);
     gradients.w_hh = outputs.add("dw_hh", GH * H);
     gradients.b_ih = outputs.add("db_ih", GH);
@@ -321,16 +346,17 @@ struct StackInputs {
         const auto [steps, N, I, H] = c.layer.shape;
         for (int pass = 0; pass < c.layers * c.directions; ++pass) {
             Case one = c.layer;
-            if (pass >= c.directions) one.shape.I = c.directions * H;
+            if (pass >= c.directions) one.shape.I = c.directions * H, one.table_rows = 0;
             one.optional = one.optional && pass % 3 != 2;
             passes.emplace_back(one, 42 + pass);
             weights.push_back(passes.back().weights);
         }
-        input.x = passes[0].input.x;
+        input = passes[0].input;
         layout = passes[0].layout;
         std::mt19937_64 random(7);
-        for (int s = 0; c.layer.optional && s < states; ++s) {
-            input.first[s] = first[s] = uniform<T>(random, static_cast<int64_t>(passes.size()) * N * H, 1);
+        for (int s = 0; s < states; ++s) {
+            if (c.layer.optional) first[s] = uniform<T>(random, static_cast<int64_t>(passes.size()) * N * H, 1);
+            input.first[s] = first[s];
         }
     }
 };
@@ -363,7 +389,8 @@ Outputs<T> infer_by_passes(const StackInputs<T>& in) {
     for (int64_t pass = 0; pass < static_cast<int64_t>(in.passes.size()); ++pass) {
         const int64_t layer = pass / D, direction = pass % D;
         if (direction == 0 && layer + 1 < in.call.layers) series.emplace_back(rows * D * H);
-        Input<T> input{layer ? static_cast<const T*>(series[static_cast<size_t>(layer - 1)]) : in.input.x, {}};
+        Input<T> input = in.input;
+        if (layer) input = {series[static_cast<size_t>(layer - 1)], {}};
         Outputs<T> one;
         Output<T> of_pass{one.add("y", rows * H), {}};
         for (int s = 0; s < in.states; ++s) {
@@ -474,10 +501,32 @@ std::vector<Case> cases() {
     return all;
 }
 
+std::vector<Case> cases_of_tokens() {
+    std::vector<Case> all;
+    const auto add = [&](Shape shape, Lengths lengths) {
+        for (const int64_t table_rows : {int64_t{1}, int64_t{7}, shape.N * shape.T / 3, int64_t{5000}}) {
+            for (int cell = 0; cell < kCells; ++cell) {
+                const size_t turn = all.size();
+                all.push_back({static_cast<Cell>(cell), shape, lengths, turn % 2 == 0, turn / 2 % 2 == 0, turn % 5 != 3,
+                               std::max<int64_t>(table_rows, 1)});
+            }
+        }
+    };
+    add({9, 13, 3, 17}, Lengths::ragged);
+    add({1, 4, 19, 33}, Lengths::full);  // weights are not packed
+    add({5, 0, 3, 17}, Lengths::full);
+    add({3, 600, 70, 9}, Lengths::ragged);  // two groups of rows; the columns of the table in more than one part
+    add(kManySequences, Lengths::ragged);
+    add(kOneSequence, Lengths::full);
+    return all;
+}
+
 std::vector<Case> cases_of_slices() {
     return {{Cell::lstm, kFewInputs, Lengths::full, true, false, true},
             {Cell::gru, kTwoSequences, Lengths::ragged, false, true, true},
-            {Cell::lstm, kSingleStep, Lengths::full, true, false, true}};
+            {Cell::lstm, kSingleStep, Lengths::full, true, false, true},
+            {Cell::gru, kTwoSequences, Lengths::full, true, false, true, 9},
+            {Cell::lstm, kTwoSequences, Lengths::full, true, false, true, 900}};
 }
 
 std::vector<StackCase> cases_of_stacks() {
@@ -500,6 +549,12 @@ std::vector<StackCase> cases_of_stacks() {
     add(Cell::gru, kTwoSequences, Lengths::ragged, 2, 1);
     add(Cell::gru, kLayers, Lengths::full, 2, 2);
     add(Cell::gru, {20, 9, 5, 70}, Lengths::ragged, 3, 2);
+    for (const int64_t table_rows : {11, 900}) {
+        for (const auto& [layers, directions] : {std::pair{2, 1}, {3, 1}, {1, 2}, {2, 2}}) {
+            add(Cell::gru, kLayers, Lengths::full, layers, directions);
+            all.back().layer.table_rows = table_rows;
+        }
+    }
     return all;
 }
 
@@ -547,6 +602,13 @@ void try_threads(const Case& c, const std::string& isa, std::initializer_list<in
     check_finite(expected.gradients, what);
     check_same(expected.recorded, expected.inferred, what + ", recorded against inferred");
     if (c.shape.T == 1) check_same(infer(in, false), expected.inferred, what + ", packed weights");
+    if (c.table_rows) {
+        Inputs<T> series(c);
+        const Values<T> x = gathered(in);
+        series.input.x = x;
+        series.input.tokens = nullptr;
+        check_same(infer(series), expected.inferred, what + ", as a series");
+    }
     for (const int threads : thread_counts) {
         set_num_threads(threads);
         check_same(run(in), expected, what + ", " + std::to_string(threads) + " threads");
@@ -785,7 +847,9 @@ void try_forks(const Expected<float>& expected) {
 // `drive no-fork` leaves fork out: emulators cannot start a thread in the child of a process that has threads.
 int main(int argc, char** argv) {
     const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
-    const std::vector<Case> all = cases(), slices = cases_of_slices();
+    std::vector<Case> all = cases();
+    for (const Case& c : cases_of_tokens()) all.push_back(c);
+    const std::vector<Case> slices = cases_of_slices();
     const std::vector<StackCase> stacks = cases_of_stacks();
     const std::vector<LinearCase> affine = cases_of_linear();
     try_lanes();

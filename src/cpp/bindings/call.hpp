@@ -1,4 +1,4 @@
-// What calls of one layer and of a stack of layers have in common: checks of sizes and lengths.
+// What calls of one layer and of a stack of layers have in common: checks of sizes, lengths and tokens.
 #pragma once
 
 #include "../plan.hpp"
@@ -12,5 +12,19 @@ void check_size(const py::array& x, const Layout& layout, int64_t units, int64_t
 
 // The lengths of the rows, each in [0, T], or null for None.
 const int64_t* checked_lengths(py::handle lengths, const Layout& layout);
+
+// A series whose steps are rows of a table, in place of x.
+struct Lookup {
+    py::array table;     // (V, I)
+    py::array tokens;    // (N, T) or (T, N): rows of the table
+    py::array gradient;  // (V, I), which backward adds to
+};
+// Null if x is none.
+const Lookup* as_lookup(py::handle x);
+
+// The tokens of a call, each in [0, V) but for those of padded steps.
+const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout);
+
+void register_lookup(py::module_& m);
 
 }  // namespace rnncore

@@ -21,9 +21,11 @@ struct Arguments {
 bool ready(const Arguments& a) {
     if (!is_ready(a.w_ih, kFloat32 | kFloat64)) return false;
     const int numbers = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
-    return is_ready(a.x, numbers) && py::reinterpret_borrow<py::array>(a.x).ndim() != 2 && is_ready(a.w_hh, numbers) &&
-           is_ready_or_none(a.b_ih, numbers) && is_ready_or_none(a.b_hh, numbers) && is_ready_or_none(a.h_0, numbers) &&
-           is_ready_or_none(a.c_0, numbers) && is_ready_or_none(a.lengths, kInt64);
+    const bool x_is_ready =
+        is_ready(a.x, numbers) ? py::reinterpret_borrow<py::array>(a.x).ndim() != 2 : as_lookup(a.x) != nullptr;
+    return x_is_ready && is_ready(a.w_hh, numbers) && is_ready_or_none(a.b_ih, numbers) &&
+           is_ready_or_none(a.b_hh, numbers) && is_ready_or_none(a.h_0, numbers) && is_ready_or_none(a.c_0, numbers) &&
+           is_ready_or_none(a.lengths, kInt64);
 }
 
 template <class T>
@@ -44,13 +46,16 @@ Layer<T> checked_layer(Cell cell, Arguments& a) {
     a.I = w_ih.shape(1);
 
     const bool batch_first = a.layout.batch_first;
-    const py::array x =
-        checked_array("x", a.x, kNumbers<T>, {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
-    a.layout.N = x.shape(batch_first ? 0 : 1);
-    a.layout.T = x.shape(batch_first ? 1 : 0);
+    const Lookup* lookup = as_lookup(a.x);
+    const py::array x = lookup ? checked_array("table", lookup->table, kNumbers<T>, {{"V"}, {"I", a.I}})
+                               : checked_array("x", a.x, kNumbers<T>,
+                                               {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
+    const py::array& series = lookup ? lookup->tokens : x;
+    a.layout.N = series.shape(batch_first ? 0 : 1);
+    a.layout.T = series.shape(batch_first ? 1 : 0);
     const Dim batch{"N", a.layout.N};
 
-    check_size(x, a.layout, G * a.H, a.I);
+    check_size(series, a.layout, G * a.H, a.I);
     a.layout.lengths = checked_lengths(a.lengths, a.layout);
     Layer<T> layer{};
     layer.weights = {cell,
@@ -61,6 +66,10 @@ Layer<T> checked_layer(Cell cell, Arguments& a) {
                      read_optional<T>("b_ih", a.b_ih, {gates}),
                      read_optional<T>("b_hh", a.b_hh, {gates})};
     layer.input.x = static_cast<const T*>(x.data());
+    if (lookup) {
+        layer.input.tokens = checked_tokens(*lookup, a.layout);
+        layer.input.V = x.shape(0);
+    }
     layer.input.first[0] = read_optional<T>("h_0", a.h_0, {batch, hidden});
     if (states_of(cell) > 1) {
         layer.input.first[1] = read_optional<T>("c_0", a.c_0, {batch, hidden});
@@ -128,8 +137,10 @@ struct Recording {
             throw py::type_error("dc_n: expected None, since this cell has no cell state");
         }
 
-        py::array dx = new_array<T>({outer.size, inner.size, I}), dw_ih = new_array<T>({GH, I}),
-                  dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}), db_hh = new_array<T>({GH});
+        const Lookup* lookup = as_lookup(arguments.x);
+        py::array dx = lookup ? lookup->gradient : new_array<T>({outer.size, inner.size, I}),
+                  dw_ih = new_array<T>({GH, I}), dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}),
+                  db_hh = new_array<T>({GH});
         Gradients<T> gradients{data<T>(dx), data<T>(dw_ih), data<T>(dw_hh), data<T>(db_ih), data<T>(db_hh), {}};
         py::tuple result(static_cast<size_t>(5 + states));
         for (int s = 0; s < states; ++s) {
@@ -141,7 +152,7 @@ struct Recording {
             const py::gil_scoped_release nogil;
             rnncore::backward(weights, layer.input, tape, cotangents, gradients);
         }
-        result[0] = std::move(dx);
+        result[0] = lookup ? py::object(py::none()) : std::move(dx);
         result[1] = std::move(dw_ih);
         result[2] = std::move(dw_hh);
         result[3] = std::move(db_ih);
@@ -178,6 +189,8 @@ void register_layer(py::module_& m) {
         .value("rnn_relu", Cell::rnn_relu)
         .value("lstm", Cell::lstm)
         .value("gru", Cell::gru);
+
+    register_lookup(m);
 
     m.def("forward", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                         py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {

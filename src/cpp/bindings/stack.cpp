@@ -19,20 +19,28 @@ public:
 
     // (y, state) as a layer returns them, or None if an argument would have to be converted or does not fit.
     py::object forward(const py::object& x, const py::object& state, const py::object& lengths) const {
-        if (!is_ready(x, kNumbers<T>) || !is_ready_or_none(lengths, kInt64)) return py::none();
-        const auto series = py::reinterpret_borrow<py::array>(x);
+        const Lookup* lookup = as_lookup(x);
+        if ((!lookup && !is_ready(x, kNumbers<T>)) || !is_ready_or_none(lengths, kInt64)) return py::none();
+        const auto series = lookup ? lookup->tokens : py::reinterpret_borrow<py::array>(x);
         const int64_t I = stack_.passes[0].I, H = stack_.H, D = stack_.directions;
-        if (series.ndim() != 3 || series.shape(2) != I) return py::none();
+        if (!lookup && (series.ndim() != 3 || series.shape(2) != I)) return py::none();
         const int64_t outer = series.shape(0), inner = series.shape(1);
         Layout layout{batch_first_ ? outer : inner, batch_first_ ? inner : outer, batch_first_, false, nullptr};
         if (!lengths.is_none() && !fits(py::reinterpret_borrow<py::array>(lengths), {{"N", layout.N}})) {
             return py::none();
         }
         const int64_t passes = static_cast<int64_t>(stack_.passes.size());
-        Input<T> input{static_cast<const T*>(series.data()), {}};
+        Input<T> input{};
         if (!read_state(state, {{"D*L", passes}, {"N", layout.N}, {"H", H}}, input)) return py::none();
         check_size(series, layout, passes * stack_.cell_kernels().gates * H, I);
         layout.lengths = checked_lengths(lengths, layout);
+        if (lookup) {
+            input.x = read<T>("table", lookup->table, {{"V"}, {"I", I}});
+            input.tokens = checked_tokens(*lookup, layout);
+            input.V = lookup->table.shape(0);
+        } else {
+            input.x = static_cast<const T*>(series.data());
+        }
 
         Output<T> output{};
         py::array y = new_array<T>({outer, inner, D * H});

@@ -1,5 +1,5 @@
 // Sums over rows, C += [A | 1]' B: the gradients of weights and, from the column of ones, of biases. Both operands are
-// packed once per chunk of rows.
+// packed once per chunk of rows. And sums of the rows that share an index.
 #pragma once
 
 #include "../api.hpp"
@@ -110,6 +110,22 @@ void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a
     int64_t column = 0;
     for (; column + L <= columns; column += L) sum(column, Full{});
     if (column < columns) sum(column, Tail{static_cast<int>(columns - column)});
+}
+
+template <class T>
+void add_rows(int64_t rows, int64_t columns, Span span, const T* a, const int64_t* to_row, T* out) {
+    const FlushDenormals guard;
+    constexpr int64_t L = kLanes<T>;
+    for (int64_t r = 0; r < rows; ++r) {
+        const T* from = a + r * columns;
+        T* to = out + to_row[r] * columns;
+        int64_t c = span.begin;
+        for (; c + L <= span.end; c += L) store(to + c, load(to + c) + load(from + c));
+        if (c < span.end) {
+            const Tail part{static_cast<int>(span.end - c)};
+            store(to + c, load(to + c, part) + load(from + c, part), part);
+        }
+    }
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ int64_t backward_panels(int64_t H) {
 template <class Cell, class T>
 struct ForwardStep {
     int64_t H, I;
-    const T* pre;  // or null, and then what it takes to make it:
+    const T* pre;           // or null, and then what it takes to make it:
+    const int64_t* tokens;  // (caller rows) rows of pre, or null where they are in order
     const T* x;
     const T* w;
     const T* b_ih;
@@ -77,7 +78,7 @@ struct ForwardStep {
         Vec<T> x_gates[Cell::gates], u[Cell::gates], from[Cell::states], to[Cell::states];
         Vec<T> keep[Cell::saved ? Cell::saved : 1];
         if (pre) {
-            const T* pre_row = pre + i * H * Cell::gates + unit * Cell::gates;
+            const T* pre_row = pre + ((tokens ? tokens[caller_row[i]] : i) * H + unit) * Cell::gates;
             for (int g = 0; g < Cell::gates; ++g) x_gates[g] = load(pre_row + g * width, part);
         } else {
             input(x_gates, x + caller_row[i] * I, unit);
@@ -141,7 +142,8 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
         ForwardStep<Cell, T> step{};
         step.H = H;
         step.I = task.I;
-        step.pre = pre;
+        step.pre = task.table_pre ? task.table_pre : pre;
+        step.tokens = task.table_pre ? task.tokens : nullptr;
         step.x = task.x;
         step.w = task.w;
         step.b_ih = task.b_ih;

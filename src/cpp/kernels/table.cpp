@@ -61,6 +61,7 @@ constexpr Kernels<T> kernels() {
         outer_panel<T>,
         unpack_outer<T>,
         outer_few_rows<T>,
+        add_rows<T>,
         sgd<T>,
         rmsprop<T>,
         adam<T>,

@@ -1,0 +1,94 @@
+"""An embedding and the recurrent layer that reads it, run as one: the core finds the rows of the table by their tokens.
+
+So the series of vectors between the two is never made, nor its gradient; and where the table has fewer rows than the
+batch has steps, the product with the input weights is made once for each row of the table. Not public: `Sequential`
+runs its layers in these stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rnncore._core import Lookup
+from rnncore.feedforward import Embedding
+from rnncore.layer import Array, Layer, PullBack, State
+from rnncore.recurrent import _Recurrent
+
+__all__: list[str] = []  # for models
+
+
+class Embedded:
+    """An embedding and a recurrent layer. State, output and bits are those of the one after the other."""
+
+    def __init__(self, embedding: Embedding, recurrent: Layer) -> None:
+        self.embedding = embedding
+        self.recurrent = recurrent
+
+    def _lookup(self, x: ArrayLike) -> Lookup | None:
+        """Return what the recurrent layer takes for its input; None for what is not a batch of tokens."""
+        tokens = self.embedding._input(x)
+        if tokens.ndim != 2 or not np.can_cast(tokens.dtype, np.int64):
+            return None
+        # (a copy: tokens that changed after they were checked would lead the core out of the table)
+        tokens = np.array(tokens, np.int64, order="C")
+        return Lookup(self.embedding.parameters["weight"], tokens, self.embedding.gradients["weight"])
+
+    def run(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+        """Run both from a state of the recurrent layer."""
+        series = self._lookup(x)
+        return self.recurrent.run(self.embedding(x, lengths) if series is None else series, state, lengths)
+
+    def vjp(
+        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], PullBack]:
+        """Run both for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        series = self._lookup(x)
+        if series is None:
+            (vectors, _), pull_back_embedding = self.embedding.vjp(x, None, lengths)
+            output, pull_back_recurrent = self.recurrent.vjp(vectors, state, lengths)
+
+            def pull_back_both(dy: Any = None, dstate: State = None) -> tuple[None, State]:
+                dvectors, dinitial = pull_back_recurrent(dy, dstate)
+                pull_back_embedding(dvectors)
+                return None, dinitial
+
+            return output, pull_back_both
+
+        output, pull_back = self.recurrent.vjp(series, state, lengths)
+        padding = self.embedding.padding_index
+
+        def pull_back_lookup(dy: Any = None, dstate: State = None) -> tuple[None, State]:
+            untrained = slice(0) if padding is None else slice(padding, padding + 1)
+            gradient = self.embedding.gradients["weight"]
+            kept = gradient[untrained].copy()
+            _, dinitial = pull_back(dy, dstate)
+            gradient[untrained] = kept
+            return None, dinitial
+
+        return output, pull_back_lookup
+
+    def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
+        """Return the lengths of the output."""
+        return self.recurrent.output_lengths(lengths)
+
+
+def stages(layers: Sequence[Layer]) -> list[tuple[int, Layer | Embedded]]:
+    """Return what runs the layers, one after the other, each with the index of the layer whose state it has."""
+    found: list[tuple[int, Layer | Embedded]] = []
+    for index, layer in enumerate(layers):
+        before = layers[index - 1] if index else None
+        if type(before) is Embedding and isinstance(layer, _Recurrent) and _as_here(layer):
+            found[-1] = index, Embedded(before, layer)
+        else:
+            found.append((index, layer))
+    return found
+
+
+def _as_here(layer: _Recurrent) -> bool:
+    """Whether the layer is not of a class of the user's that does something else with x."""
+    kind = type(layer)
+    return kind.run is _Recurrent.run and kind.vjp is _Recurrent.vjp and kind._input is _Recurrent._input
