@@ -1,7 +1,7 @@
 """An embedding and the recurrent layer that reads it, run as one: the core finds the rows of the table by their tokens.
 
-So the series of vectors between the two is never made, nor its gradient; and where the table has fewer rows than the
-batch has steps, the product with the input weights is made once for each row of the table. Not public: `Sequential`
+So the series of vectors between the two is never made, nor its gradient; and where the table has far fewer rows than
+the batch has steps, the product with the input weights is made once for each row of the table. Not public: `Sequential`
 runs its layers in these stages.
 """
 

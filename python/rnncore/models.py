@@ -140,7 +140,7 @@ class Sequential(_Container):
     states of its layers, None for those that have none.
 
     An `Embedding` right before a recurrent layer runs as one with it, in the same bits: the vectors of the tokens are
-    not copied into a series, and where there are fewer rows in the table than half of the steps in the batch, the
+    not copied into a series, and where there are fewer rows in the table than a quarter of the steps in the batch, the
     product with the input weights is made once for each row.
 
     Examples

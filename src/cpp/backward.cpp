@@ -148,14 +148,14 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
 
     run_team(threads, [&](Member& team) {
         team.each(5, [&](int64_t index) {
-            if (index == 4) {
-                if (whole_table) std::fill_n(table_gates, input.V * GH, T{0});
-            } else if (index == 0) {
+            if (index == 0) {
                 if (pack_u) kernels.pack_columns(weights.w_hh, GH, H, u);
             } else if (index == 1) {
                 if (pack_w) kernels.pack_columns(weights.w_ih, GH, I, w);
+            } else if (index == 2) {
+                if (whole_table) std::fill_n(table_gates, input.V * GH, T{0});
             } else if (!few_rows) {
-                std::fill_n(products[index - 2].c, products[index - 2].M * sum_columns, T{0});
+                std::fill_n(products[index - 3].c, products[index - 3].M * sum_columns, T{0});
             }
         });
         int64_t followed = 0;  // items of the lanes, in all groups so far

@@ -504,7 +504,7 @@ std::vector<Case> cases() {
 std::vector<Case> cases_of_tokens() {
     std::vector<Case> all;
     const auto add = [&](Shape shape, Lengths lengths) {
-        for (const int64_t table_rows : {int64_t{1}, int64_t{7}, shape.N * shape.T / 3, int64_t{5000}}) {
+        for (const int64_t table_rows : {int64_t{1}, int64_t{7}, shape.N * shape.T / 5, int64_t{5000}}) {
             for (int cell = 0; cell < kCells; ++cell) {
                 const size_t turn = all.size();
                 all.push_back({static_cast<Cell>(cell), shape, lengths, turn % 2 == 0, turn / 2 % 2 == 0, turn % 5 != 3,
