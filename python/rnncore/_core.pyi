@@ -78,9 +78,13 @@ def record(
     lengths: object,
     reverse: bool,
     batch_first: bool,
+    checkpoint_every: int,
     /,
 ) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
-    """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change."""
+    """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change.
+
+    It keeps all steps, or, unless `checkpoint_every` is 0, the states every so many steps.
+    """
 
 class Stack:
     """Layers on top of each other, each in one direction or two, with weights packed once. Thread-safe."""
@@ -117,6 +121,7 @@ def record_linear(
     activation: Activation, x: object, weight: object, bias: object, lengths: object, /
 ) -> tuple[NDArray[Any], LinearRecording] | None:
     """As `linear`, with the recording that backward needs. It refers to x, weight and y: they must not change."""
+
 def sgd_step(
     parameters: NDArray[Any],
     gradients: NDArray[Any],
@@ -162,6 +167,7 @@ def adam_step(
 
 def clip_norm(gradients: NDArray[Any], max_norm: float, /) -> float:
     """Scale a vector in place to a norm of `max_norm` if its own is larger and finite; return its own."""
+
 def cross_entropy(
     outputs: object,
     targets: object,
