@@ -67,6 +67,7 @@ def forward(
     """
 
 def record(
+    checkpoint_every: int,
     cell: Cell,
     x: object,
     w_ih: object,
@@ -78,7 +79,6 @@ def record(
     lengths: object,
     reverse: bool,
     batch_first: bool,
-    checkpoint_every: int,
     /,
 ) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
     """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change.

@@ -173,7 +173,7 @@ def _record(
     cell: Cell, *arguments: Any, checkpoint_every: int | None = None
 ) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
     every = min(checkpoint_every or 0, sys.maxsize)  # the core's None is 0, and so long is no sequence
-    recorded = _core.record(cell, *arguments, every)
+    recorded = _core.record(every, cell, *arguments)
     if recorded is not None:
         outputs, recording = recorded
 
@@ -187,7 +187,7 @@ def _record(
 
         return outputs, pull_back
     call = _Arguments(cell, *arguments)
-    recorded = _core.record(*call.positional, every)
+    recorded = _core.record(every, *call.positional)
     assert recorded is not None
     outputs, recording = recorded
     return call.unbatched(*outputs, states=len(outputs) - 1), partial(_converting_pull_back, recording, call)

@@ -41,12 +41,12 @@ _ARGUMENTS = """
     bidirectional : bool
         Run a second set of weights over each sequence from its end, and join the outputs: D = 2.
     checkpoint_every : int, optional
-        For long sequences: `vjp` keeps no more than the states every so many steps, and its pull-back runs the steps
-        between again, segment by segment (Chen et al. 2016). Results have the same bits, and training takes up to half
-        as long again. Beside the outputs, a layer and direction keeps N S H T/k numbers for k = `checkpoint_every`, and
-        the pull-back holds N K H k at a time for one segment, instead of N K H T throughout: S = 1, K = 1 for RNN, 2
-        and 6 for LSTM, 1 and 5 for GRU. Least at k = sqrt(T S/K); a segment has about 512/N steps at least, and is
-        whole if k >= T. Default: keep all.
+        For long sequences: `vjp` keeps the states every so many steps and no more, and its pull-back runs the steps
+        between again, one segment at a time (Chen et al. 2016). Results have the same bits; training takes up to half
+        as much time more. For k = `checkpoint_every`, each layer and direction keeps N T/k S H numbers beside its
+        output and its packed weights, and the pull-back has N k K H for the segment it is at, instead of N T K H for
+        each layer all the while: S is 1, for LSTM 2; K is 1 for RNN, 6 for LSTM, 5 for GRU. A segment has as many
+        steps or more, so that it has about 512 rows of x, and k >= T makes one segment. Default: keep all.
     dtype : {float32, float64}
         Of the parameters, the computation and the results.
     rng : numpy.random.Generator or int, optional

@@ -185,15 +185,15 @@ void register_layer(py::module_& m) {
         return by_dtype(
             a, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
     });
-    m.def("record", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
-                       py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first,
-                       int64_t checkpoint_every) {
-        if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
-        Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-        return by_dtype(
-            a, [&] { return record_as<float>(cell, a, checkpoint_every); },
-            [&] { return record_as<double>(cell, a, checkpoint_every); });
-    });
+    m.def("record",
+          [](int64_t checkpoint_every, Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih,
+             py::object b_hh, py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
+              if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
+              Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+              return by_dtype(
+                  a, [&] { return record_as<float>(cell, a, checkpoint_every); },
+                  [&] { return record_as<double>(cell, a, checkpoint_every); });
+          });
     py::class_<AnyRecording>(m, "Recording")
         .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {
             return std::visit([&](const auto& r) { return r.backward(dy, dh_n, dc_n); }, recording);
