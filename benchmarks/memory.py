@@ -22,24 +22,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory that training an LSTM adds, beyond inputs and outputs.")
     parser.add_argument("--shape", type=Shape.parse, default=SHAPE, metavar="T,N,I,H", help=f"default: {SHAPE}")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--checkpoint-every", type=int, default=0, metavar="K", help="and rnncore with checkpoints")
     parser.add_argument("--library", choices=LIBRARIES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     enter_environment(arguments.threads)
     shape: Shape = arguments.shape
     if arguments.library:
-        _measure(arguments.library, shape, arguments.threads)
+        _measure(arguments.library, shape, arguments.threads, arguments.checkpoint_every)
         return
 
     print(f"LSTM training, T,N,I,H = {shape}, threads: {arguments.threads}", flush=True)
-    for name, library in LIBRARIES.items():
-        if library.installed():
-            subprocess.run([*sys.orig_argv, "--library", name], check=True)
+    runs = [(name, 0) for name, library in LIBRARIES.items() if library.installed()]
+    if arguments.checkpoint_every:
+        runs.insert(1, ("rnncore", arguments.checkpoint_every))
+    for name, every in runs:
+        subprocess.run([*sys.orig_argv, "--library", name, "--checkpoint-every", str(every)], check=True)
 
 
-def _measure(name: str, shape: Shape, threads: int) -> None:
+def _measure(name: str, shape: Shape, threads: int, checkpoint_every: int) -> None:
     library = LIBRARIES[name]
-    library.task(Problem.draw("lstm", shape._replace(T=SMALL.T, N=SMALL.N)), "training", threads).run()
-    task = library.task(Problem.draw("lstm", shape), "training", threads)
+    options = {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
+    small = Problem.draw("lstm", shape._replace(T=SMALL.T, N=SMALL.N))
+    library.task(small, "training", threads, **options).run()
+    task = library.task(Problem.draw("lstm", shape), "training", threads, **options)
     exact = _reset_peak()
     before = _status("VmRSS") if exact else _peak()
     returned = task.run()
@@ -50,6 +55,7 @@ def _measure(name: str, shape: Shape, threads: int) -> None:
     print(
         f"{name:<10}{added / 2**20:>8.1f} MiB at the peak, {outputs / 2**20:.1f} MiB of them outputs; "
         f"beyond: {beyond / 2**20:.1f} MiB, {floats:.2f} H floats for each step and row"
+        + (f", with checkpoints every {checkpoint_every} steps" if checkpoint_every else "")
         + ("" if exact else " (the peak cannot be reset here: at least)")
     )
 

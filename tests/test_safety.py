@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def unready(array, other_dtype):
 def test_the_core_converts_nothing(rng):
     arguments = core_arguments(_lstm(rng))
     lengths = np.array([1, 1, 1])
-    for function in (_core.forward, _core.record):
+    for function in (_core.forward, partial(_core.record, 0)):
         assert function(_core.Cell.lstm, *arguments, lengths, False, True) is not None
         for index, argument in enumerate(arguments):
             for wrong in unready(argument, np.float64):
@@ -128,7 +129,7 @@ def test_the_core_converts_nothing(rng):
             for wrong in unready(lengths, other):
                 assert function(_core.Cell.lstm, *arguments, wrong, False, True) is None
         assert function(_core.Cell.lstm, *changed(arguments, 0, arguments[0][0]), None, False, True) is None
-    outputs, recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
+    outputs, recording = _core.record(0, _core.Cell.lstm, *arguments, None, False, True)
     expected = recording.backward(*outputs)
     for index, cotangent in enumerate(outputs):
         for wrong in unready(cotangent, np.float64):
@@ -139,7 +140,7 @@ def test_the_core_converts_nothing(rng):
 
 def test_the_core_refuses_wrong_shapes_by_name(rng):
     arguments = core_arguments(_lstm(rng))
-    for function in (_core.forward, _core.record):
+    for function in (_core.forward, partial(_core.record, 0)):
         for index, name in enumerate(CORE_NAMES):
             wider = np.concatenate([arguments[index]] * 2, axis=-1)
             blamed = "x" if name == "w_ih" else name  # I is read off w_ih
@@ -158,7 +159,7 @@ def test_the_core_refuses_wrong_shapes_by_name(rng):
             function(_core.Cell.rnn_tanh, *rnn, None, False, True)
     with raises(ValueError, "cell", "-1"):
         _core.Stack(_core.Cell(-1), [tuple(arguments[1:5])], 1, True)
-    outputs, recording = _core.record(_core.Cell.lstm, *arguments, None, False, True)
+    outputs, recording = _core.record(0, _core.Cell.lstm, *arguments, None, False, True)
     for index, name in enumerate(("dy", "dh_n", "dc_n")):
         with raises(ValueError, name, "expected float32", "got float32"):
             recording.backward(*changed(outputs, index, outputs[index][:-1]))

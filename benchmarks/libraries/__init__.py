@@ -42,11 +42,11 @@ class Library(NamedTuple):
         """Return the versions of what it requires."""
         return {name: version(name) for name in self.requires}
 
-    def task(self, problem: Problem, mode: str, threads: int) -> Task:
-        """Import the library and make ready one of its modes."""
+    def task(self, problem: Problem, mode: str, threads: int, **options: Any) -> Task:
+        """Import the library and make ready one of its modes, with options that it alone may have."""
         module = importlib.import_module(f"{__name__}.{self.module}")
-        make_ready: Callable[[Problem, int], Task] = getattr(module, mode)
-        return make_ready(problem, threads)
+        make_ready: Callable[..., Task] = getattr(module, mode)
+        return make_ready(problem, threads, **options)
 
 
 _BOTH = ("forward", "training")

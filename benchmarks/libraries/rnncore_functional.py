@@ -18,10 +18,10 @@ def forward(problem: Problem, threads: int) -> Task:
     return Task(run, lambda output: output._asdict())
 
 
-def training(problem: Problem, threads: int) -> Task:
+def training(problem: Problem, threads: int, checkpoint_every: int | None = None) -> Task:
     """Make ready ``functional.<cell>_vjp`` and the call of its vjp."""
     check_threads(threads)
-    function = getattr(rc.functional, f"{problem.cell}_vjp")
+    function = partial(getattr(rc.functional, f"{problem.cell}_vjp"), checkpoint_every=checkpoint_every)
     x, weights, dy = problem.x, problem.weights, problem.dy
 
     def run() -> Any:

@@ -83,6 +83,7 @@ def forward(
     """
 
 def record(
+    checkpoint_every: int,
     cell: Cell,
     x: object,
     w_ih: object,
@@ -96,7 +97,10 @@ def record(
     batch_first: bool,
     /,
 ) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
-    """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change."""
+    """As `forward`, with the recording that backward needs. It refers to the arrays: they must not change.
+
+    It keeps all steps, or, unless `checkpoint_every` is 0, the states every so many steps.
+    """
 
 class Stack:
     """Layers on top of each other, each in one direction or two, with weights packed once. Thread-safe."""

@@ -7,10 +7,12 @@ the other arrays are converted to it. `linear` is what usually follows: an affin
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from rnncore import _core
@@ -168,8 +170,11 @@ def _forward(cell: Cell, *arguments: Any) -> tuple[Array, ...]:
     return call.unbatched(*outputs, states=len(outputs) - 1)
 
 
-def _record(cell: Cell, *arguments: Any) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
-    recorded = _core.record(cell, *arguments)
+def _record(
+    cell: Cell, *arguments: Any, checkpoint_every: int | None = None
+) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
+    every = min(checkpoint_every or 0, sys.maxsize)  # the core's None is 0, and so long is no sequence
+    recorded = _core.record(every, cell, *arguments)
     if recorded is not None:
         outputs, recording = recorded
 
@@ -183,7 +188,7 @@ def _record(cell: Cell, *arguments: Any) -> tuple[tuple[Array, ...], Callable[..
 
         return outputs, pull_back
     call = _Arguments(cell, *arguments)
-    recorded = _core.record(*call.positional)
+    recorded = _core.record(every, *call.positional)
     assert recorded is not None
     outputs, recording = recorded
     return call.unbatched(*outputs, states=len(outputs) - 1), partial(_converting_pull_back, recording, call)
@@ -195,6 +200,14 @@ def _converting_pull_back(
     gradients = recording.backward(call.series("dy", dy), call.state("dh_n", dh_n), call.state("dc_n", dc_n))
     assert gradients is not None
     return call.unbatched(*gradients, states=len(gradients) - 5)
+
+
+def _checkpoint_every(value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"checkpoint_every: expected a positive integer or None, got {value!r}")
+    return int(value)
 
 
 def _rnn_cell(nonlinearity: str) -> Cell:
@@ -280,11 +293,21 @@ def rnn_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    checkpoint_every: int | None = None,
 ) -> tuple[RNNOutput, Callable[..., RNNGradients]]:
     """Run `rnn` and return, with its output, the function that pulls gradients back through it.
 
-    Parameters are those of `rnn`. The arrays are not copied: leave x, the weights and the initial state unchanged
-    until the last call of `vjp`.
+    The arrays are not copied: leave x, the weights and the initial state unchanged until the last call of `vjp`.
+
+    Parameters
+    ----------
+    checkpoint_every : int, optional
+        Keep the packed weights and the states every so many steps, H numbers a row, instead of H numbers for
+        each row and step. `vjp` runs the steps between again (Chen et al. 2016), one segment at a time, which takes up
+        to half as much time more; results have the same bits. A segment has as many steps or more, so that it has
+        about 512 rows of x. Default: keep all.
+    **others
+        The parameters of `rnn`.
 
     Returns
     -------
@@ -305,7 +328,8 @@ def rnn_vjp(
     array([[3.]])
     """
     cell = _rnn_cell(nonlinearity)
-    outputs, pull_back = _record(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    outputs, pull_back = _record(cell, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
         return named(RNNGradients, pull_back(dy, dh_n, None))
@@ -391,11 +415,21 @@ def lstm_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    checkpoint_every: int | None = None,
 ) -> tuple[LSTMOutput, Callable[..., LSTMGradients]]:
     """Run `lstm` and return, with its output, the function that pulls gradients back through it.
 
-    Parameters are those of `lstm`. The arrays are not copied: leave x, the weights and the initial states unchanged
-    until the last call of `vjp`.
+    The arrays are not copied: leave x, the weights and the initial states unchanged until the last call of `vjp`.
+
+    Parameters
+    ----------
+    checkpoint_every : int, optional
+        Keep the packed weights and the states every so many steps, 2 H numbers a row, instead of 6 H numbers for
+        each row and step. `vjp` runs the steps between again (Chen et al. 2016), one segment at a time, which takes up
+        to half as much time more; results have the same bits. A segment has as many steps or more, so that it has
+        about 512 rows of x. Default: keep all.
+    **others
+        The parameters of `lstm`.
 
     Returns
     -------
@@ -417,7 +451,8 @@ def lstm_vjp(
     >>> gradients.w_hh.shape, gradients.c_0.shape
     ((16, 4), (2, 4))
     """
-    outputs, pull_back = _record(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
+    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
+    outputs, pull_back = _record(Cell.lstm, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None) -> LSTMGradients:
         return named(LSTMGradients, pull_back(dy, dh_n, dc_n))
@@ -497,11 +532,21 @@ def gru_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    checkpoint_every: int | None = None,
 ) -> tuple[GRUOutput, Callable[..., GRUGradients]]:
     """Run `gru` and return, with its output, the function that pulls gradients back through it.
 
-    Parameters are those of `gru`. The arrays are not copied: leave x, the weights and the initial state unchanged
-    until the last call of `vjp`.
+    The arrays are not copied: leave x, the weights and the initial state unchanged until the last call of `vjp`.
+
+    Parameters
+    ----------
+    checkpoint_every : int, optional
+        Keep the packed weights and the states every so many steps, H numbers a row, instead of 5 H numbers for
+        each row and step. `vjp` runs the steps between again (Chen et al. 2016), one segment at a time, which takes up
+        to half as much time more; results have the same bits. A segment has as many steps or more, so that it has
+        about 512 rows of x. Default: keep all.
+    **others
+        The parameters of `gru`.
 
     Returns
     -------
@@ -522,7 +567,8 @@ def gru_vjp(
     >>> vjp(dh_n=np.ones_like(h_n)).x.shape
     (2, 5, 3)
     """
-    outputs, pull_back = _record(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    outputs, pull_back = _record(Cell.gru, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
         return named(GRUGradients, pull_back(dy, dh_n, None))

@@ -50,20 +50,22 @@ struct Forward {
     const T* u;
     const T* b_ih;
     const T* b_hh;
-    T* y;                   // (caller rows, y_stride), of which the first H columns are written
+    T* y;                   // (caller rows, y_stride), of which the first H columns are written; or null
     int64_t y_stride;       // at least H
-    T* last[kMaxStates];    // (N, H) final states
-    bool keep;              // training: keep every state and what backward needs
-    T* states[kMaxStates];  // (N + R, H) if keep, otherwise two slots (2, N, H)
-    T* saved;               // (R, saved * H) if keep
+    T* last[kMaxStates];    // (N, H) final states, or null
+    bool keep;              // training: keep every state and what backward needs, from the step kept_from on
+    int64_t kept_from;      // its first packed row is row 0 of `saved`, and the states before it are rows [0, N)
+    T* states[kMaxStates];  // (N + rows kept, H) if keep, otherwise two slots (2, N, H)
+    T* saved;               // (rows kept, saved * H) if keep
 };
 
 template <class T>
 struct Backward {
     Batch batch;
     int64_t H;
-    const T* states[kMaxStates];  // (N + R, H)
-    const T* saved;               // (R, saved * H)
+    int64_t kept_from;            // as in Forward
+    const T* states[kMaxStates];  // (N + rows kept, H)
+    const T* saved;               // (rows kept, saved * H)
     const T* u;                   // U, packed by pack_columns; or the caller's (G*H, H) and its stride H
     int64_t u_stride;             // 0 if packed
     const T* dy;                  // (caller rows, H) or null

@@ -4,6 +4,7 @@
 
 #include "dispatch.hpp"
 #include "engine.hpp"
+#include "recompute.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -13,11 +14,6 @@ namespace {
 // Columns of a table that are summed at a time.
 constexpr int64_t kTableColumns = 64;
 
-// Packed rows of a chunk of the backward pass: long enough for the products over rows to amortise their sums, short
-// enough for the gate gradients to stay in cache between the time loop and those products. A function of nothing but
-// this constant and the batch, since it fixes the order of summation.
-constexpr int64_t kBackwardChunkRows = 512;
-
 // One group of rows of the tape, and how its steps and rows are cut.
 template <class T>
 struct Group {
@@ -25,13 +21,16 @@ struct Group {
     Batch batch;
     std::vector<int64_t> chunks, slices, previous_rows;
     std::vector<int64_t> tokens;  // of packed rows, if there are any
+    const Kept<T>* kept;
+    std::function<void(Member&, int64_t)> run_again;  // what fills it for a segment, if there are checkpoints
 
     Group(const typename Tape<T>::Group& group, int row_slices, const int64_t* caller_tokens)
         : tape(&group),
           batch(group.plan.batch()),
           chunks(group.plan.chunks(kBackwardChunkRows)),
           slices(group.plan.slices(row_slices)),
-          previous_rows(group.plan.previous_rows()) {
+          previous_rows(group.plan.previous_rows(group.segments)),
+          kept(&group.kept) {
         if (!caller_tokens) return;
         tokens.resize(static_cast<size_t>(batch.R));
         std::transform(batch.caller_row, batch.caller_row + batch.R, tokens.begin(),
@@ -67,6 +66,22 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     for (const typename Tape<T>::Group& from : tape.groups) {
         const Group<T>& group = groups.emplace_back(from, cut.rows, input.tokens);
         for (int64_t c = 0; c < group.chunk_count(); ++c) chunk_rows = std::max(chunk_rows, group.rows(c));
+    }
+    Kept<T> segment_kept;
+    if (tape.stack) {
+        int64_t segment_rows = 0;
+        for (const Group<T>& group : groups) {
+            const std::vector<int64_t>& segments = group.tape->segments;
+            for (size_t s = 1; s < segments.size(); ++s) {
+                segment_rows =
+                    std::max(segment_rows, group.batch.offset[segments[s]] - group.batch.offset[segments[s - 1]]);
+            }
+        }
+        segment_kept = Kept<T>(cell, N, segment_rows, H);
+        for (Group<T>& group : groups) {
+            group.kept = &segment_kept;
+            group.run_again = recomputation(*tape.stack, input, *group.tape, segment_kept, threads);
+        }
     }
     Lanes lanes(cut.units);
 
@@ -124,11 +139,11 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
         task.batch = group.batch;
         task.H = H;
         for (int s = 0; s < cell.states; ++s) {
-            task.states[s] = group.tape->states[s];
+            task.states[s] = group.kept->states[s];
             task.dlast[s] = cotangents.last[s];
             task.dfirst[s] = gradients.first[s];
         }
-        task.saved = group.tape->saved;
+        task.saved = group.kept->saved;
         task.u = pack_u ? u : weights.w_hh;
         task.u_stride = pack_u ? 0 : H;
         task.dy = cotangents.y;
@@ -168,11 +183,18 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
             const auto rows_of_a = [&](int64_t product, int64_t first) {
                 return first + (product ? group.previous_rows.data() : group.x_rows());
             };
-            const T* const a[2] = {input.x, group.tape->states[0]};
+            const T* const a[2] = {input.x, group.kept->states[0]};
+            const std::vector<int64_t>& segments = group.tape->segments;
+            int64_t segment = static_cast<int64_t>(segments.size()) - 1;
             for (int64_t c = group.chunk_count() - 1; c >= 0; --c) {
                 const int64_t begin = group.chunks[c], end = group.chunks[c + 1];
                 const int64_t first = batch.offset[begin], rows = group.rows(c);
+                if (end == segments[segment]) {  // on to this segment
+                    --segment;
+                    if (group.run_again) group.run_again(team, segment);
+                }
                 Backward<T> chunk = task;
+                chunk.kept_from = segments[segment];
                 chunk.chunk = {begin, end};
                 // the time loop, and beside it the packing of what is known already
                 if (cut.units > 1) {

@@ -2,6 +2,9 @@
 // into tasks for the threads and lends the kernels their workspace; does no arithmetic of its own.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "plan.hpp"
 #include "weights.hpp"
 
@@ -37,21 +40,44 @@ struct Gradients {
     T* first[kMaxStates];  // (N, H)
 };
 
+// What successive steps of a batch leave for backward; `rows` are their packed rows.
+template <class T>
+struct Kept {
+    Array<T> states[kMaxStates];  // (N + rows, H), those before the first of the steps in front
+    Array<T> saved;               // (rows, saved * H)
+
+    Kept() = default;
+    Kept(const CellKernels<T>& cell, int64_t N, int64_t rows, int64_t H) : saved(rows * cell.saved * H) {
+        for (int s = 0; s < cell.states; ++s) states[s] = Array<T>((N + rows) * H);
+    }
+};
+
 // What backward needs of a forward pass besides the layer's arrays. Never written again, so backward can run many
 // times, on many threads. A large batch is kept in groups of rows: backward goes through all steps of one before it
 // turns to the next, so that a step's gradients stay in cache until the step before has used them.
+//
+// With checkpoints (Chen et al. 2016), a group has no more than the states before each of its segments of steps.
+// Backward runs a segment again before it goes through its steps.
 template <class T>
 struct Tape {
     struct Group {
         Plan plan;
-        Array<T> states[kMaxStates];  // (N + R, H)
-        Array<T> saved;               // (R, saved * H)
+        std::vector<int64_t> segments;  // boundaries, first 0, last T: of one segment if there are no checkpoints
+        Kept<T> kept;                   // of all steps, or nothing
+        std::vector<int64_t> checkpoint_rows;  // boundaries: where each segment has its rows in
+        Array<T> checkpoints[kMaxStates];      // (checkpoint_rows.back(), H), of the rows alive at its first step
     };
     explicit Tape(const KernelTable* kernels) : kernels(kernels) {}
     Tape(Tape&&) = default;
     const KernelTable* kernels;  // the layout of `saved` is that of one instruction set
     std::vector<Group> groups;
+    std::optional<Stack<T>> stack;  // to run segments again, if there are checkpoints
 };
+
+// Packed rows of a chunk of the backward pass: long enough for the products over rows to amortise their sums, short
+// enough for the gate gradients to stay in cache between the time loop and those products. A function of nothing but
+// this constant and the batch, since it fixes the order of summation.
+inline constexpr int64_t kBackwardChunkRows = 512;
 
 // With two directions, the first must not be reversed in `layout`: the second is.
 template <class T>
@@ -61,10 +87,10 @@ void forward(const Stack<T>& stack, const Layout& layout, const Input<T>& input,
 template <class T>
 void forward(const Weights<T>& weights, const Layout& layout, const Input<T>& input, const Output<T>& output);
 
-// The same, for `backward` to follow.
+// The same, for `backward` to follow; with checkpoints every so many steps, or more to make up whole chunks, unless 0.
 template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
-                             const Output<T>& output);
+                             const Output<T>& output, int64_t checkpoint_every = 0);
 
 // dy and dlast may be null, which stands for zeros.
 template <class T>

@@ -1,11 +1,13 @@
 // The forward half of the engine.
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
 #include "dispatch.hpp"
 #include "engine.hpp"
+#include "recompute.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -66,10 +68,10 @@ struct Pass {
     Span all_rows() const { return {0, task.batch.N}; }
     Span all_panels() const { return {0, cell->forward_panels(task.H)}; }
 
-    void all_steps(Span rows, int64_t part) const {
-        const int64_t steps = plan->steps(rows);
-        for (int64_t t = 0, end; t < steps; t = end) {
-            end = input_by_chunks() ? plan->chunk_end(t, rows, chunk_rows) : steps;
+    void all_steps(Span time, Span rows, int64_t part) const {
+        const int64_t last = std::min(plan->steps(rows), time.end);
+        for (int64_t t = time.begin, end; t < last; t = end) {
+            end = input_by_chunks() ? std::min(plan->chunk_end(t, rows, chunk_rows), last) : last;
             chunk({t, end}, rows, part);
         }
     }
@@ -126,55 +128,96 @@ void copy_initial_states(const Forward<T>& task, const Plan& plan, int states, c
 }
 
 template <class T>
-void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input, const Output<T>& output,
-         const typename Tape<T>::Group* tape) {
-    const CellKernels<T>& cell = stack.cell_kernels();
-    const Batch batch = plan.batch();
-    const int64_t T_ = batch.T, N = batch.N, R = batch.R, H = stack.H;
-    const int64_t D = stack.directions, L = stack.layers(), row_size = cell.gates * H;
-    const int64_t caller_rows = layout.N * layout.T;
-    plan.clear_padding(output.y, D * H);
-
-    // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
+int threads_of(const Stack<T>& stack, const Plan& plan) {
+    const int64_t H = stack.H;
     double multiply_adds = 0;
     for (const PackedWeights<T>& weights : stack.passes) {
-        multiply_adds += static_cast<double>(R) * static_cast<double>(row_size * (weights.I + H));
+        multiply_adds +=
+            static_cast<double>(plan.batch().R) * static_cast<double>(stack.cell_kernels().gates * H * (weights.I + H));
     }
-    const int threads = threads_for(multiply_adds);
+    return threads_for(multiply_adds);
+}
+
+// A forward pass made ready for a team: how its work is cut, and the memory that takes.
+template <class T>
+struct Run {
+    Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input, const Output<T>& output,
+        const Kept<T>* kept, int threads);
+    Run(const Run&) = delete;
+
+    // The initial states, once before all steps.
+    void start(const Input<T>& input) const;
+    // The input products of a whole table, once before all steps.
+    void table(Member& team) const;
+    // These steps of all passes: all there are, or, of one pass, a part. `done` is the number of steps that were run
+    // before. Every member of the team must make the same calls.
+    void steps(Member& team, Span time, int64_t done = 0);
+    // The states before step t of the rows alive there, to memory from a pass that keeps none,
+    void copy_states(int64_t t, const Array<T>* to, int64_t row) const;
+    // and back into one that keeps all from this step on.
+    void start_at(int64_t t, const Array<T>* from, int64_t row);
+
+    const CellKernels<T>& cell;
+    const Plan& plan;
+    const int64_t N, D, L, panels;
+    Cut cut;
+    bool layers_side_by_side;
+    std::vector<int64_t> slices, chunks;
+    std::optional<Plan> reversed;
+    Array<T> series;         // what is between the layers
+    int64_t table_rows = 0;  // of a table that is multiplied as a whole
+    Array<T> table_pre;      // (D, table_rows, G*H)
+    std::optional<Workspace<T>> workspace;
+    std::vector<Pass<T>> passes;
+    std::optional<Lanes> lanes;
+};
+
+template <class T>
+Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input,
+            const Output<T>& output, const Kept<T>* kept, int threads)
+    : cell(stack.cell_kernels()),
+      plan(plan),
+      N(plan.batch().N),
+      D(stack.directions),
+      L(stack.layers()),
+      panels(cell.forward_panels(stack.H)) {
+    const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, row_size = cell.gates * H;
+    const int64_t caller_rows = layout.N * layout.T;
+
+    // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     const double u_bytes = static_cast<double>(row_size * H) * sizeof(T);
-    const int64_t panels = cell.forward_panels(H);
-    const Cut cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, D == 1 ? panels : 1);
+    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, D == 1 ? panels : 1);
     const double in_turn = cut.step_ns * static_cast<double>(L);
     const double side_by_side = cut_pass(1, N, u_bytes, 1).step_ns * static_cast<double>(L) /
                                 static_cast<double>(std::min<int64_t>(L, threads)) *
                                 (1 + static_cast<double>(L - 1) / kChunksBesideNextLayer);
-    const bool layers_side_by_side = D == 1 && L > 1 && T_ >= kChunksBesideNextLayer && side_by_side < in_turn;
+    layers_side_by_side = D == 1 && L > 1 && T_ >= kChunksBesideNextLayer && side_by_side < in_turn;
     const int64_t slices_in_cache = (N + kMostSliceRows - 1) / kMostSliceRows;
-    const std::vector<int64_t> slices = plan.slices(std::max<int64_t>(cut.rows, slices_in_cache));
-    const int64_t slice_count = static_cast<int64_t>(slices.size()) - 1;
+    slices = plan.slices(std::max<int64_t>(cut.rows, slices_in_cache));
 
     int64_t chunk_rows = std::min(R, input_chunk_rows<T>(row_size));
     if (layers_side_by_side) chunk_rows = std::min(chunk_rows, R / kChunksBesideNextLayer);
     const bool by_chunks = layers_side_by_side || cut.units > 1;
-    const std::vector<int64_t> chunks = by_chunks ? plan.chunks(chunk_rows) : std::vector<int64_t>{};
+    if (by_chunks) chunks = plan.chunks(chunk_rows);
     const int64_t parts = layers_side_by_side ? L : std::max(threads, cut.units);
     const bool whole_table = input.whole_table(R);
     const bool few_inputs = stack.passes[0].packed && stack.passes[0].I <= kFewInputs && !input.tokens;
     const int64_t step_rows = by_chunks ? N : most_slice_rows(slices);
     const int64_t part_rows = std::max(chunk_rows, step_rows);  // a chunk has a step at least
-    const Workspace<T> workspace(tape ? 0 : D * L * cell.states * 2 * N * H,
-                                 L == 1 && (few_inputs || whole_table) ? 0 : parts, part_rows, row_size);
+    workspace.emplace(kept ? 0 : D * L * cell.states * 2 * N * H, L == 1 && (few_inputs || whole_table) ? 0 : parts,
+                      part_rows, row_size);
 
-    std::optional<Plan> reversed;
     if (D == 2) reversed.emplace(Layout{layout.N, layout.T, layout.batch_first, true, layout.lengths});
-    const Array<T> series((L - 1) * caller_rows * D * H);  // what is between the layers
-    const Array<T> table_pre(whole_table ? D * input.V * row_size : 0);
-    std::vector<Pass<T>> passes;
+    series = Array<T>((L - 1) * caller_rows * D * H);
+    if (whole_table) {
+        table_rows = input.V;
+        table_pre = Array<T>(D * table_rows * row_size);
+    }
     passes.reserve(static_cast<size_t>(D * L));
     for (int64_t index = 0; index < D * L; ++index) {
         const int64_t layer = index / D, direction = index % D;
         const PackedWeights<T>& weights = stack.passes[static_cast<size_t>(index)];
-        passes.push_back({&cell, direction ? &*reversed : &plan, &workspace, chunk_rows, {}});
+        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, {}});
         Forward<T>& task = passes.back().task;
         task.batch = passes.back().plan->batch();
         task.I = weights.I;
@@ -182,54 +225,105 @@ void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const In
         task.packed = weights.packed;
         task.x = layer ? series + (layer - 1) * caller_rows * D * H : input.x;
         if (!layer) task.tokens = input.tokens;
-        if (!layer && whole_table) task.table_pre = table_pre + direction * input.V * row_size;
+        if (!layer && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
         task.w = weights.w, task.u = weights.u, task.b_ih = weights.b_ih, task.b_hh = weights.b_hh;
-        task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
+        if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
         task.y_stride = D * H;
-        task.keep = tape != nullptr;
-        if (tape) task.saved = tape->saved;
+        task.keep = kept != nullptr;
+        if (kept) task.saved = kept->saved;
+        for (int s = 0; s < cell.states; ++s) {
+            task.states[s] = kept ? kept->states[s] : workspace->states + (index * cell.states + s) * 2 * N * H;
+            if (output.last[s]) task.last[s] = output.last[s] + index * N * H;
+        }
+    }
+    lanes.emplace(layers_side_by_side ? L : cut.units);
+}
+
+template <class T>
+void Run<T>::start(const Input<T>& input) const {
+    for (size_t index = 0; index < passes.size(); ++index) {
+        const Forward<T>& task = passes[index].task;
         const T* first[kMaxStates] = {};
         for (int s = 0; s < cell.states; ++s) {
-            task.states[s] = tape ? tape->states[s] : workspace.states + (index * cell.states + s) * 2 * N * H;
-            task.last[s] = output.last[s] + index * N * H;
-            if (input.first[s]) first[s] = input.first[s] + index * N * H;
+            if (input.first[s]) first[s] = input.first[s] + static_cast<int64_t>(index) * N * task.H;
         }
         copy_initial_states(task, plan, cell.states, first);
     }
-    if (R == 0) return;
+}
 
-    Lanes lanes(layers_side_by_side ? L : cut.units);
-    const int64_t table_blocks = whole_table ? (input.V + kTableRows - 1) / kTableRows : 0;
-    run_team(threads, [&](Member& team) {
-        team.each(D * table_blocks, [&](int64_t index) {
-            const int64_t direction = index % D, block = index / D;
-            passes[static_cast<size_t>(direction)].table(
-                {input.V * block / table_blocks, input.V * (block + 1) / table_blocks},
-                table_pre + direction * input.V * row_size);
+template <class T>
+void Run<T>::table(Member& team) const {
+    const int64_t blocks = (table_rows + kTableRows - 1) / kTableRows;
+    team.each(D * blocks, [&](int64_t index) {
+        const int64_t direction = index % D, block = index / D;
+        passes[static_cast<size_t>(direction)].table({table_rows * block / blocks, table_rows * (block + 1) / blocks},
+                                                     table_pre + direction * table_rows * workspace->row_size);
+    });
+}
+
+template <class T>
+void Run<T>::steps(Member& team, Span time, int64_t done) {
+    const int64_t count = time.end - time.begin, slice_count = static_cast<int64_t>(slices.size()) - 1;
+    if (layers_side_by_side) {
+        const auto ready = [&](int64_t layer, int64_t chunk) { return layer == 0 || lanes->done(layer - 1) > chunk; };
+        team.follow(*lanes, static_cast<int64_t>(chunks.size()) - 1, ready, [&](int64_t layer, int64_t chunk) {
+            passes[static_cast<size_t>(layer)].chunk({chunks[chunk], chunks[chunk + 1]}, {0, N}, layer);
         });
-        if (layers_side_by_side) {
-            const auto ready = [&](int64_t layer, int64_t chunk) {
-                return layer == 0 || lanes.done(layer - 1) > chunk;
-            };
-            team.follow(lanes, static_cast<int64_t>(chunks.size()) - 1, ready, [&](int64_t layer, int64_t chunk) {
-                passes[static_cast<size_t>(layer)].chunk({chunks[chunk], chunks[chunk + 1]}, {0, N}, layer);
+    } else if (cut.units > 1) {
+        const auto ready = [&](int64_t, int64_t item) { return lanes->all_done(item); };
+        team.follow(*lanes, done + L * count, ready, [&](int64_t lane, int64_t item) {
+            const int64_t t = time.begin + (item - done) % count;
+            const auto end = std::upper_bound(chunks.begin(), chunks.end(), t);
+            const Span chunk{std::max(end[-1], time.begin), std::min(*end, time.end)};
+            const Span mine{panels * lane / cut.units, panels * (lane + 1) / cut.units};
+            passes[static_cast<size_t>((item - done) / count)].step(chunk, t, mine, lane);
+        });
+    } else {
+        for (int64_t layer = 0; layer < L; ++layer) {
+            team.each(D * slice_count, [&](int64_t part) {
+                const int64_t slice = part % slice_count;
+                const Pass<T>& pass = passes[static_cast<size_t>(layer * D + part / slice_count)];
+                pass.all_steps(time, {slices[slice], slices[slice + 1]}, team.index());
             });
-        } else if (cut.units > 1) {
-            const auto ready = [&](int64_t, int64_t item) { return lanes.all_done(item); };
-            team.follow(lanes, L * T_, ready, [&](int64_t lane, int64_t item) {
-                const int64_t t = item % T_;
-                const auto chunk_end = std::upper_bound(chunks.begin(), chunks.end(), t);
-                const Span mine{panels * lane / cut.units, panels * (lane + 1) / cut.units};
-                passes[static_cast<size_t>(item / T_)].step({chunk_end[-1], *chunk_end}, t, mine, lane);
-            });
-        } else {
-            for (int64_t layer = 0; layer < L; ++layer) {
-                team.each(D * slice_count, [&](int64_t part) {
-                    const int64_t slice = part % slice_count;
-                    const Pass<T>& pass = passes[static_cast<size_t>(layer * D + part / slice_count)];
-                    pass.all_steps({slices[slice], slices[slice + 1]}, team.index());
-                });
-            }
+        }
+    }
+}
+
+template <class T>
+void Run<T>::copy_states(int64_t t, const Array<T>* to, int64_t row) const {
+    const Forward<T>& task = passes[0].task;
+    for (int s = 0; s < cell.states; ++s) {
+        std::copy_n(task.states[s] + t % 2 * N * task.H, task.batch.count[t] * task.H, to[s] + row * task.H);
+    }
+}
+
+template <class T>
+void Run<T>::start_at(int64_t t, const Array<T>* from, int64_t row) {
+    Forward<T>& task = passes[0].task;
+    task.kept_from = t;
+    for (int s = 0; s < cell.states; ++s) {
+        std::copy_n(from[s] + row * task.H, task.batch.count[t] * task.H, task.states[s]);
+    }
+}
+
+template <class T>
+void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input, const Output<T>& output,
+         const typename Tape<T>::Group* tape) {
+    plan.clear_padding(output.y, stack.directions * stack.H);
+    const int threads = threads_of(stack, plan);
+    const bool checkpoints = tape && !tape->checkpoint_rows.empty();
+    Run<T> run(stack, layout, plan, input, output, tape && !checkpoints ? &tape->kept : nullptr, threads);
+    run.start(input);
+    const Batch batch = plan.batch();
+    if (batch.R == 0) return;
+
+    run_team(threads, [&](Member& team) {
+        run.table(team);
+        if (!checkpoints) return run.steps(team, {0, batch.T});
+        for (size_t s = 0; s + 1 < tape->segments.size(); ++s) {
+            const Span segment{tape->segments[s], tape->segments[s + 1]};
+            team.each(1, [&](int64_t) { run.copy_states(segment.begin, tape->checkpoints, tape->checkpoint_rows[s]); });
+            run.steps(team, segment, segment.begin);
         }
     });
 }
@@ -254,20 +348,46 @@ void forward(const Weights<T>& weights, const Layout& layout, const Input<T>& in
 
 template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
-                             const Output<T>& output) {
-    const Stack<T> stack = packed_for(weights, layout);
+                             const Output<T>& output, int64_t checkpoint_every) {
+    Stack<T> stack = packed_for(weights, layout);
     const CellKernels<T>& cell = stack.cell_kernels();
     Tape<T> tape(stack.kernels);
     const int64_t groups = std::max<int64_t>((layout.N + kMostGroupRows - 1) / kMostGroupRows, 1);
     for (int64_t g = 0; g < groups; ++g) {
-        tape.groups.push_back({Plan(layout, {layout.N * g / groups, layout.N * (g + 1) / groups}), {}, {}});
+        tape.groups.push_back({Plan(layout, {layout.N * g / groups, layout.N * (g + 1) / groups}), {}, {}, {}, {}});
         typename Tape<T>::Group& group = tape.groups.back();
         const Batch batch = group.plan.batch();
-        for (int s = 0; s < cell.states; ++s) group.states[s] = Array<T>((batch.N + batch.R) * weights.H);
-        group.saved = Array<T>(batch.R * cell.saved * weights.H);
+        if (checkpoint_every == 0) {
+            group.segments = {0, batch.T};
+            group.kept = Kept<T>(cell, batch.N, batch.R, weights.H);
+        } else {
+            group.segments = group.plan.segments(kBackwardChunkRows, checkpoint_every);
+            group.checkpoint_rows = {0};
+            for (size_t s = 0; s + 1 < group.segments.size(); ++s) {
+                group.checkpoint_rows.push_back(group.checkpoint_rows[s] + batch.count[group.segments[s]]);
+            }
+            for (int s = 0; s < cell.states; ++s) {
+                group.checkpoints[s] = Array<T>(group.checkpoint_rows.back() * weights.H);
+            }
+        }
         run(stack, layout, group.plan, input, output, &group);
     }
+    if (checkpoint_every > 0) tape.stack.emplace(std::move(stack));
     return tape;
+}
+
+template <class T>
+std::function<void(Member& team, int64_t segment)> recomputation(const Stack<T>& stack, const Input<T>& input,
+                                                                 const typename Tape<T>::Group& group,
+                                                                 const Kept<T>& kept, int threads) {
+    // (the plan says all about the batch that the layout does, but for what stands between layers)
+    const auto run = std::make_shared<Run<T>>(stack, Layout{}, group.plan, input, Output<T>{}, &kept, threads);
+    return [run, &group](Member& team, int64_t s) {
+        const Span segment{group.segments[s], group.segments[s + 1]};
+        if (segment.end == group.plan.batch().T) run->table(team);  // the first to be run again
+        team.each(1, [&](int64_t) { run->start_at(segment.begin, group.checkpoints, group.checkpoint_rows[s]); });
+        run->steps(team, segment, group.plan.batch().T - segment.end);
+    };
 }
 
 int gates_of(Cell cell) {
@@ -284,8 +404,12 @@ template void forward(const Stack<double>&, const Layout&, const Input<double>&,
 template void forward(const Weights<float>&, const Layout&, const Input<float>&, const Output<float>&);
 template void forward(const Weights<double>&, const Layout&, const Input<double>&, const Output<double>&);
 template Tape<float> forward_for_training(const Weights<float>&, const Layout&, const Input<float>&,
-                                          const Output<float>&);
+                                          const Output<float>&, int64_t);
 template Tape<double> forward_for_training(const Weights<double>&, const Layout&, const Input<double>&,
-                                           const Output<double>&);
+                                           const Output<double>&, int64_t);
+template std::function<void(Member&, int64_t)> recomputation(const Stack<float>&, const Input<float>&,
+                                                             const Tape<float>::Group&, const Kept<float>&, int);
+template std::function<void(Member&, int64_t)> recomputation(const Stack<double>&, const Input<double>&,
+                                                             const Tape<double>::Group&, const Kept<double>&, int);
 
 }  // namespace rnncore

@@ -56,11 +56,14 @@ Batch Plan::batch() const {
     return {T_, N_, R_, count_, offset_, caller_row_, order_};
 }
 
-std::vector<int64_t> Plan::previous_rows() const {
+std::vector<int64_t> Plan::previous_rows(const std::vector<int64_t>& segments) const {
     std::vector<int64_t> rows(R_);
-    for (int64_t t = 0; t < T_; ++t) {
-        const int64_t first = t ? N_ + offset_[t - 1] : 0;
-        std::iota(rows.begin() + offset_[t], rows.begin() + offset_[t + 1], first);
+    for (size_t s = 1; s < segments.size(); ++s) {
+        const int64_t begin = segments[s - 1];
+        for (int64_t t = begin; t < segments[s]; ++t) {
+            const int64_t first = t > begin ? N_ + offset_[t - 1] - offset_[begin] : 0;
+            std::iota(rows.begin() + offset_[t], rows.begin() + offset_[t + 1], first);
+        }
     }
     return rows;
 }
@@ -98,6 +101,14 @@ int64_t Plan::chunk_end(int64_t t, Span rows, int64_t limit) const {
 std::vector<int64_t> Plan::chunks(int64_t limit) const {
     std::vector<int64_t> bounds{0};
     while (bounds.back() < T_) bounds.push_back(chunk_end(bounds.back(), {0, N_}, limit));
+    return bounds;
+}
+
+std::vector<int64_t> Plan::segments(int64_t limit, int64_t steps) const {
+    std::vector<int64_t> bounds{0};
+    for (const int64_t end : chunks(limit)) {
+        if (end > bounds.back() && (end - bounds.back() >= steps || end == T_)) bounds.push_back(end);
+    }
     return bounds;
 }
 

@@ -34,12 +34,15 @@ public:
     // Where a chunk of steps that begins at t ends, of at most `limit` packed rows of these rows, but one step at
     // least.
     int64_t chunk_end(int64_t t, Span rows, int64_t limit) const;
-    // Row of a kept state buffer that holds the state before each packed row's step.
-    std::vector<int64_t> previous_rows() const;
+    // Row of a kept state buffer that holds the state before each packed row's step, where each of these segments has a
+    // buffer of its own.
+    std::vector<int64_t> previous_rows(const std::vector<int64_t>& segments) const;
     // Sorted rows in at most `parts` slices with about the same number of packed rows: boundaries, first 0, last N.
     std::vector<int64_t> slices(int parts) const;
     // All steps in such chunks: boundaries, first 0, last T.
     std::vector<int64_t> chunks(int64_t limit) const;
+    // All steps in segments, each of whole chunks, as many as have at least so many steps: boundaries likewise.
+    std::vector<int64_t> segments(int64_t limit, int64_t steps) const;
     // Zeros at the steps that are not computed, in an array (caller rows, width).
     template <class T>
     void clear_padding(T* array, int64_t width) const {

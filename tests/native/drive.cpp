@@ -1,13 +1,13 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, stacks of layers, affine layers,
-// steps of optimisers, several threads inside a call, several callers at once, and fork. Prints what it did; exits with
-// 1 if anything was wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, checkpoints, stacks of layers,
+// affine layers, steps of optimisers, several threads inside a call, several callers at once, and fork. Prints what it
+// did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
-// and that bits depend neither on the number of threads, nor on whether a forward pass is recorded, nor on whether a
-// stack runs as one or pass by pass, nor on whether x is a series or tokens. A caller's arrays are of exactly their
-// size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page that may not be
-// touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
+// and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
+// nor on whether a stack runs as one or pass by pass, nor on whether x is a series or tokens. A caller's arrays are of
+// exactly their size: heap blocks that AddressSanitizer watches, or, in a plain build, blocks that end at a page that
+// may not be touched. The latter sees masked loads and stores too, which are intrinsics and not instrumented.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -529,6 +529,22 @@ std::vector<Case> cases_of_slices() {
             {Cell::lstm, kTwoSequences, Lengths::full, true, false, true, 900}};
 }
 
+// Of several segments, or of several groups of rows: with rows in slices, and with hidden units.
+std::vector<Case> cases_of_checkpoints() {
+    std::vector<Case> all;
+    for (int cell = 0; cell < kCells; ++cell) {
+        const Cell c = static_cast<Cell>(cell);
+        all.push_back({c, {300, 7, 4, 9}, Lengths::ragged, true, false, true});
+        all.push_back({c, {4, 600, 5, 17}, Lengths::ragged, false, true, true});
+        all.push_back({c, {70, 37, 9, 70}, Lengths::full, false, false, false});
+        all.push_back({c, {1, 3, 5, 17}, Lengths::full, true, false, true});  // weights are not packed
+    }
+    for (const Cell c : {Cell::lstm, Cell::gru}) all.push_back({c, {1100, 1, 2, 136}, Lengths::full, true, true, true});
+    all.push_back({Cell::lstm, {0, 4, 3, 17}, Lengths::full, true, false, true});
+    all.push_back({Cell::lstm, {5, 6, 3, 17}, Lengths::zero, true, false, true});
+    return all;
+}
+
 std::vector<StackCase> cases_of_stacks() {
     std::vector<StackCase> all;
     const auto add = [&](Cell cell, Shape shape, Lengths lengths, int layers, int directions) {
@@ -612,6 +628,26 @@ void try_threads(const Case& c, const std::string& isa, std::initializer_list<in
     for (const int threads : thread_counts) {
         set_num_threads(threads);
         check_same(run(in), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_checkpoints(const Case& c, const std::string& isa) {
+    const Inputs<T> in(c);
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Results<T> expected = run(in);
+    for (const int threads : {1, 2, 3, 4}) {
+        set_num_threads(threads);
+        for (const int64_t every : {int64_t{1}, int64_t{100}, std::numeric_limits<int64_t>::max()}) {
+            Outputs<T> recorded;
+            const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, recorded), every);
+            const std::string how = what + ", checkpoints every " + std::to_string(every) + " steps, " +
+                                    std::to_string(threads) + " threads";
+            check_same(recorded, expected.recorded, how);
+            check_same(pull_back(in, tape), expected.gradients, how);
+            check_same(pull_back(in, tape), expected.gradients, how + ", once more");
+        }
     }
 }
 
@@ -807,9 +843,13 @@ void try_callers_at_once(const Expected<T>& expected) {
     });
     // one tape, read by many
     const Inputs<T>& in = expected.inputs[0];
-    Outputs<T> outputs;
-    const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, outputs));
-    at_once(4, [&](int) { check_same(pull_back(in, tape), expected.results[0].gradients, "one tape, many callers"); });
+    for (const int64_t checkpoint_every : {0, 1}) {
+        Outputs<T> outputs;
+        const Tape<T> tape =
+            forward_for_training(in.weights, in.layout, in.input, new_output(in, outputs), checkpoint_every);
+        at_once(4,
+                [&](int) { check_same(pull_back(in, tape), expected.results[0].gradients, "one tape, many callers"); });
+    }
 }
 
 void try_fork(const Expected<float>& expected, const std::string& what) {
@@ -849,7 +889,7 @@ int main(int argc, char** argv) {
     const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
     std::vector<Case> all = cases();
     for (const Case& c : cases_of_tokens()) all.push_back(c);
-    const std::vector<Case> slices = cases_of_slices();
+    const std::vector<Case> slices = cases_of_slices(), checkpoints = cases_of_checkpoints();
     const std::vector<StackCase> stacks = cases_of_stacks();
     const std::vector<LinearCase> affine = cases_of_linear();
     try_lanes();
@@ -871,6 +911,10 @@ int main(int argc, char** argv) {
             try_threads<float>(c, isa, {3, 4});
             try_threads<double>(c, isa, {3, 4});
         }
+        for (const Case& c : checkpoints) {
+            try_checkpoints<float>(c, isa);
+            try_checkpoints<double>(c, isa);
+        }
         for (const StackCase& c : stacks) {
             try_stack<float>(c, isa);
             try_stack<double>(c, isa);
@@ -880,9 +924,12 @@ int main(int argc, char** argv) {
             try_linear<double>(c, isa);
         }
         std::printf(
-            "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d of a stack, %d of an affine layer\n",
+            "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, %d "
+            "of "
+            "an affine layer\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
-            static_cast<int>(2 * stacks.size()), static_cast<int>(2 * affine.size()));
+            static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
+            static_cast<int>(2 * affine.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

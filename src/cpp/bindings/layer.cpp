@@ -164,12 +164,12 @@ struct Recording {
 using AnyRecording = std::variant<Recording<float>, Recording<double>>;
 
 template <class T>
-py::object record_as(Cell cell, Arguments& arguments) {
+py::object record_as(Cell cell, Arguments& arguments, int64_t checkpoint_every) {
     const Layer<T> layer = checked_layer<T>(cell, arguments);
     NewOutput<T> output(cell, arguments);
     auto tape = [&] {
         const py::gil_scoped_release nogil;
-        return forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers);
+        return forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers, checkpoint_every);
     }();
     return py::make_tuple(output.arrays, AnyRecording(Recording<T>{arguments, layer, std::move(tape)}));
 }
@@ -198,12 +198,15 @@ void register_layer(py::module_& m) {
         return by_dtype(
             a, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
     });
-    m.def("record", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
-                       py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-        Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-        return by_dtype(
-            a, [&] { return record_as<float>(cell, a); }, [&] { return record_as<double>(cell, a); });
-    });
+    m.def("record",
+          [](int64_t checkpoint_every, Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih,
+             py::object b_hh, py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
+              if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
+              Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+              return by_dtype(
+                  a, [&] { return record_as<float>(cell, a, checkpoint_every); },
+                  [&] { return record_as<double>(cell, a, checkpoint_every); });
+          });
     py::class_<AnyRecording>(m, "Recording")
         .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {
             return std::visit([&](const auto& r) { return r.backward(dy, dh_n, dc_n); }, recording);

@@ -17,6 +17,11 @@ inline int64_t alive(const Batch& batch, int64_t t, Span rows) {
     return n > 0 ? n : 0;
 }
 
+// First row of the states before step t, among those that are kept from a step on.
+inline int64_t kept_before(const Batch& batch, int64_t kept_from, int64_t t) {
+    return t > kept_from ? batch.N + batch.offset[t - 1] - batch.offset[kept_from] : 0;
+}
+
 inline Order alternating(int64_t t) {
     return t % 2 ? Order::descending : Order::ascending;
 }
@@ -51,7 +56,7 @@ struct ForwardStep {
     const T* prev[Cell::states];
     T* next[Cell::states];
     T* saved;  // null in inference
-    T* y;
+    T* y;      // null where steps are run again
     int64_t y_stride;
     const int64_t* caller_row;
     Scratch<T> scratch;
@@ -87,7 +92,7 @@ struct ForwardStep {
         for (int s = 0; s < Cell::states; ++s) from[s] = load(prev[s] + i * H + unit, part);
         Cell::forward(x_gates, u, from, to, keep);
         for (int s = 0; s < Cell::states; ++s) store(next[s] + i * H + unit, to[s], part);
-        store(y + caller_row[i] * y_stride + unit, to[0], part);
+        if (y) store(y + caller_row[i] * y_stride + unit, to[0], part);
         if (Cell::saved && saved) {
             T* saved_row = saved + i * H * Cell::saved + unit * Cell::saved;
             for (int s = 0; s < Cell::saved; ++s) store(saved_row + s * width, keep[s], part);
@@ -136,8 +141,9 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
     for (int64_t t = time.begin; t < time.end; ++t) {
         const int64_t n = alive(batch, t, rows);
         const int64_t first = batch.offset[t] + rows.begin;
-        const int64_t prev_row = (task.keep ? (t ? batch.N + batch.offset[t - 1] : 0) : t % 2 * batch.N) + rows.begin;
-        const int64_t next_row = (task.keep ? batch.N + batch.offset[t] : (t + 1) % 2 * batch.N) + rows.begin;
+        const int64_t prev_row = (task.keep ? kept_before(batch, task.kept_from, t) : t % 2 * batch.N) + rows.begin;
+        const int64_t next_row =
+            (task.keep ? kept_before(batch, task.kept_from, t + 1) : (t + 1) % 2 * batch.N) + rows.begin;
 
         ForwardStep<Cell, T> step{};
         step.H = H;
@@ -151,7 +157,7 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
             step.prev[s] = task.states[s] + prev_row * H;
             step.next[s] = task.states[s] + next_row * H;
         }
-        step.saved = task.keep ? task.saved + first * H * Cell::saved : nullptr;
+        step.saved = task.keep ? task.saved + (first - batch.offset[task.kept_from]) * H * Cell::saved : nullptr;
         step.y = task.y;
         step.y_stride = task.y_stride;
         step.caller_row = batch.caller_row + first;
@@ -168,7 +174,7 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
         // rows whose sequence ends here
         for (int64_t i = alive(batch, t + 1, rows); i < n; ++i) {
             const int64_t caller = batch.order[rows.begin + i];
-            for (int s = 0; s < Cell::states; ++s) {
+            for (int s = 0; s < Cell::states && task.last[s]; ++s) {
                 __builtin_memcpy(task.last[s] + caller * H + unit_begin, step.next[s] + i * H + unit_begin,
                                  sizeof(T) * (unit_end - unit_begin));
             }
@@ -272,14 +278,15 @@ void backward(const Backward<T>& task, Span time, Span rows, Span part) {
         const int64_t n = alive(batch, t, rows);
         const int64_t continuing = alive(batch, t + 1, rows);
         const int64_t first = batch.offset[t] + rows.begin;
-        const int64_t prev_row = (t ? batch.N + batch.offset[t - 1] : 0) + rows.begin;
+        const int64_t prev_row = kept_before(batch, task.kept_from, t) + rows.begin;
+        const int64_t next_row = kept_before(batch, task.kept_from, t + 1) + rows.begin;
 
         BackwardStep<Cell, T> step{};
         step.H = H;
-        step.saved = task.saved + first * H * Cell::saved;
+        step.saved = task.saved + (first - batch.offset[task.kept_from]) * H * Cell::saved;
         for (int s = 0; s < Cell::states; ++s) {
             step.prev[s] = task.states[s] + prev_row * H;
-            step.next[s] = task.states[s] + (batch.N + first) * H;
+            step.next[s] = task.states[s] + next_row * H;
         }
         step.dy = task.dy;
         step.caller_row = batch.caller_row + first;
