@@ -52,12 +52,14 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     alphabet, text = read_topics()
     training, held_out = rc.data.split_series(text, validation=0.1)
-    data = rc.data.Streams(training[: round(options.share * len(training))], batch_size=LANES, steps=STEPS)
+    data = rc.data.Streams(
+        training[: round(options.share * len(training))], batch_size=LANES, steps=STEPS, drop_last=True
+    )
 
     V, updates = len(alphabet), options.epochs * len(data.epoch())
-    model = rc.Sequential(
-        rc.Embedding(V, EMBEDDING, rng=rng), rc.LSTM(EMBEDDING, HIDDEN, rng=rng), rc.Linear(HIDDEN, V, rng=rng)
-    )
+    linear = rc.Linear(HIDDEN, V)
+    rc.init.glorot(linear, rng)  # learns sooner than from torch's smaller weights
+    model = rc.Sequential(rc.Embedding(V, EMBEDDING, rng=rng), rc.LSTM(EMBEDDING, HIDDEN, rng=rng), linear)
     adam = rc.Adam(lambda step: LEARNING_RATE * (1 - step / updates), betas=BETAS)
     trainer = rc.Trainer(
         model, rc.CrossEntropy(), adam, clip_norm=CLIP_NORM, metrics=["bits_per_character"], callbacks=[Print()]
