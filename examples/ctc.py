@@ -63,9 +63,8 @@ def main() -> None:
     except ImportError:
         raise SystemExit("needs the digits that scikit-learn ships: pip install scikit-learn") from None
     rng, source = np.random.default_rng(options.seed), load_digits()
-    images, others, digits, other_digits = rc.data.split(
-        (source.images / 16).astype(np.float32), source.target, validation=0.25, rng=rng
-    )
+    images = np.float32(source.images / 16)
+    images, others, digits, other_digits = rc.data.split(images, source.target, validation=0.25, rng=rng)
     train, test = draw(images, digits, 2000, rng), draw(others, other_digits, 500, rng)
     model = rc.Sequential(
         rc.LSTM(PIXELS, HIDDEN, bidirectional=True, rng=rng), rc.Linear(2 * HIDDEN, 1 + DIGITS, rng=rng)
