@@ -1,17 +1,23 @@
-"""The examples run from the command line and print what they say they print."""
+"""The examples run from the command line, learn something, and print what they say they print."""
 
 import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 HELD_OUT = re.compile(r"^held out: (\d+\.\d\d) bits per character, ([\d,]+) characters/s\n", re.MULTILINE)
+# Shortened runs of the two language models.
+SHORT = {"char_lm.py": ("--epochs", "2", "--share", "0.1"), "numpy_backend.py": ("--epochs", "0.1")}
+SHORTER = {"char_lm.py": ("--epochs", "1", "--share", "0.01"), "numpy_backend.py": ("--epochs", "0.01")}
 
 
-def run(name: str, *arguments: str) -> str:
-    """Run an example with warnings as errors; return what it printed."""
+def run(name: str, *arguments: str, returns: int = 0) -> str:
+    """Run an example with warnings as errors; return what it printed, on standard error if it fails as it should."""
     finished = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
         env={**os.environ, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"},
@@ -20,13 +26,21 @@ def run(name: str, *arguments: str) -> str:
         timeout=300,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == ""
-    return finished.stdout
+    assert finished.returncode == returns, finished.stderr
+    printed, nothing = (finished.stderr, finished.stdout) if returns else (finished.stdout, finished.stderr)
+    assert nothing == ""
+    return printed
 
 
-def test_char_lm_learns_and_writes() -> None:
-    printed = run("char_lm.py", "--epochs", "0.1")
+def figures(printed: str, pattern: str) -> list[float]:
+    """Return the figures of the one line that fits the pattern."""
+    (found,) = re.findall(rf"^{pattern}$", printed, re.MULTILINE)
+    return [float(figure) for figure in (found if isinstance(found, tuple) else (found,))]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_language_model_learns_and_writes(name):
+    printed = run(name, *SHORT[name])
     (report,) = HELD_OUT.finditer(printed)
     assert 2.0 < float(report[1]) < 5.5  # guessing costs 6.7 bits, knowing nothing but the alphabet
     assert int(report[2].replace(",", "")) > 0
@@ -35,10 +49,63 @@ def test_char_lm_learns_and_writes() -> None:
     assert written[-1] == "\n"
 
 
-def test_char_lm_repeats_itself_from_a_seed() -> None:
-    arguments = ("--epochs", "0.01", "--characters", "50", "--seed", "1")
-    first, again = (HELD_OUT.split(run("char_lm.py", *arguments)) for _ in range(2))
-    before, bits, _speed, written = first
-    assert before == ""
+@pytest.mark.parametrize("name", SHORTER)
+def test_language_model_repeats_itself_from_a_seed(name):
+    arguments = (*SHORTER[name], "--characters", "50", "--seed", "1")
+    first, again = (HELD_OUT.split(run(name, *arguments)) for _ in range(2))
+    _before, bits, _speed, written = first
     assert len(written) == 51
     assert (bits, written) == (again[1], again[3])
+
+
+def test_ctc_reads():
+    pytest.importorskip("sklearn")
+    arguments = ("--epochs", "3", "--seed", "1")
+    printed = run("ctc.py", *arguments)
+    (before,) = figures(printed, r"nothing learnt: label error rate (\d+\.\d)%")
+    (after,) = figures(printed, r"held-out digits: label error rate (\d+\.\d)%")
+    assert after < 50 < before
+    assert run("ctc.py", *arguments) == printed
+
+
+def test_classify_ragged_tells_speakers_apart():
+    if not find_spec("sktime"):
+        pytest.skip("needs the data that sktime ships")
+    printed = run("classify_ragged.py", "--epochs", "10", "--seeds", "2")
+    accuracies = [figures(printed, rf"seed {seed}: accuracy (\d+\.\d)%")[0] for seed in (0, 1)]
+    median, count = figures(printed, r"median of 2 seeds: accuracy (\d+\.\d)% of (\d+) sequences")
+    assert min(accuracies) > 80  # guessing is right one time in nine
+    assert median == pytest.approx(sum(accuracies) / 2, abs=0.11)
+    assert count == 370
+    held_out = run("classify_ragged.py", "--epochs", "1", "--seeds", "1", "--validate")
+    assert "of 54 sequences" in held_out
+
+
+def test_forecast_beats_the_year_before(tmp_path):
+    pytest.importorskip("statsmodels")
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "forecast.png"
+    printed = run("forecast.py", "--epochs", "20", "--plot", str(plot))
+    coverage, years = figures(printed, r"1921 to 2008: (\d+)% of (\d+) years in the band of 80%")
+    error, naive = figures(printed, r"mean absolute error: (\d+\.\d), of the year before (\d+\.\d)")
+    ratio, _ = figures(printed, r"mean squared error to 1955 over variance: (\d\.\d+), of the year before (\d\.\d+)")
+    assert 50 < coverage < 100
+    assert years == 88
+    assert error < 0.8 * naive
+    assert ratio < 0.25
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("ctc.py", "scikit-learn"), ("classify_ragged.py", "sktime"), ("forecast.py", "statsmodels")],
+)
+def test_what_is_missing_is_named(name, package, tmp_path, monkeypatch):
+    if package != "sktime":  # a package of that name that cannot be imported
+        blocked = {"scikit-learn": "sklearn"}.get(package, package)
+        (tmp_path / blocked).mkdir()
+        (tmp_path / blocked / "__init__.py").write_text("raise ImportError\n")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    elif find_spec("sktime"):
+        pytest.skip("sktime is installed")
+    assert package in run(name, returns=1)
