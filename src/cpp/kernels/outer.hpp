@@ -86,8 +86,8 @@ void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a
     const FlushDenormals guard;
     constexpr int64_t L = kLanes<T>;
     const int64_t M = product.M - 1, rows = product.rows, columns = product.columns;
-    // A strip of A waits in registers for a block of columns: few, since each is a row of the gradient. (For all columns
-    // at once, the backward pass of one row of 256 inputs and units took 1.3 times as long.)
+    // A strip of A waits in registers for a block of columns: few, since each is a row of the gradient. (For all
+    // columns at once, the backward pass of one row of 256 inputs and units took 1.3 times as long.)
     constexpr int64_t kBlock = 32;
     for (int64_t begin = 0; begin < columns; begin += kBlock) {
         const int64_t end = least(begin + kBlock, columns);
