@@ -15,23 +15,34 @@ inline int64_t outer_tiles(int64_t M) {
     return outer_split(M).parts;
 }
 
+// Columns [begin, begin + Copied) of rows of a as [rows][Copied], or [rows][Copied + 1] with a column of ones. (The
+// size is a constant so that the copy of a row is a few moves.)
+template <int Copied, class T>
+void pack_outer_tile(const OuterProduct<T>& product, int64_t begin, bool ones, const T* a, const int64_t* a_row,
+                     T* out) {
+    const T* columns = a + begin;
+    const int64_t stride = product.M - 1;
+    for (int64_t k = 0; k < product.rows; ++k, out += Copied + ones) {
+        __builtin_memcpy(out, columns + a_row[k] * stride, sizeof(T) * Copied);
+        if (ones) out[Copied] = 1;
+    }
+}
+
+template <int Copied, class T>
+void pack_outer_tile_of(int64_t copied, const OuterProduct<T>& product, int64_t begin, bool ones, const T* a,
+                        const int64_t* a_row, T* out) {
+    if (copied == Copied) return pack_outer_tile<Copied>(product, begin, ones, a, a_row, out);
+    if constexpr (Copied > 0) pack_outer_tile_of<Copied - 1>(copied, product, begin, ones, a, a_row, out);
+}
+
 // One row tile as [rows][R], with the column of ones at its end in the last tile.
 template <class T>
 void pack_outer_rows(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row) {
     const EvenSplit split = outer_split(product.M);
     const int64_t begin = split.begin(tile), end = split.begin(tile + 1);
     const int64_t copied = least(end, product.M - 1) - begin;
-    constexpr int64_t kFull = max_rows(kMaxVectors);
-    T* out = product.a + begin * product.rows;
-    for (int64_t k = 0; k < product.rows; ++k, out += end - begin) {
-        const T* row = a + a_row[k] * (product.M - 1) + begin;
-        if (copied == kFull) {  // a constant size, for which the copy is a few moves
-            __builtin_memcpy(out, row, sizeof(T) * kFull);
-            continue;
-        }
-        for (int64_t m = 0; m < copied; ++m) out[m] = row[m];
-        if (copied < end - begin) out[copied] = 1;
-    }
+    pack_outer_tile_of<max_rows(kMaxVectors)>(copied, product, begin, copied < end - begin, a, a_row,
+                                              product.a + begin * product.rows);
 }
 
 template <class T>
