@@ -308,6 +308,13 @@ def test_denormals_are_flushed_inside_and_only_inside(isa):
     assert np.float32(tiny) * np.float32(1) == tiny  # here they live
 
 
+def test_long_doubles_of_the_caller_survive(cell, isa, dtype, rng):
+    # x87 registers are those of MMX, and a kernel that touched one of them would leave them in use
+    outputs, vjp = cell.vjp(rc.functional, cell.arguments(rng, (3, 7, 5, 9), dtype))
+    vjp(*outputs)
+    assert np.longdouble(1) / np.longdouble(4) == 0.25
+
+
 def test_several_threads_may_use_one_layer(rng):
     layer = rc.LSTM(7, 65, num_layers=2, bidirectional=True, rng=0)
     inputs = [rng.standard_normal((n + 1, 30, 7), dtype=np.float32) for n in range(8)]

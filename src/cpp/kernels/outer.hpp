@@ -15,23 +15,34 @@ inline int64_t outer_tiles(int64_t M) {
     return outer_split(M).parts;
 }
 
+// Columns [begin, begin + Copied) of rows of a as [rows][Copied], or [rows][Copied + 1] with a column of ones. (The
+// size is a constant so that the copy of a row is a few moves.)
+template <int Copied, class T>
+void pack_outer_tile(const OuterProduct<T>& product, int64_t begin, bool ones, const T* a, const int64_t* a_row,
+                     T* out) {
+    const T* columns = a + begin;
+    const int64_t stride = product.M - 1;
+    for (int64_t k = 0; k < product.rows; ++k, out += Copied + ones) {
+        __builtin_memcpy(out, columns + a_row[k] * stride, sizeof(T) * Copied);
+        if (ones) out[Copied] = 1;
+    }
+}
+
+template <int Copied, class T>
+void pack_outer_tile_of(int64_t copied, const OuterProduct<T>& product, int64_t begin, bool ones, const T* a,
+                        const int64_t* a_row, T* out) {
+    if (copied == Copied) return pack_outer_tile<Copied>(product, begin, ones, a, a_row, out);
+    if constexpr (Copied > 0) pack_outer_tile_of<Copied - 1>(copied, product, begin, ones, a, a_row, out);
+}
+
 // One row tile as [rows][R], with the column of ones at its end in the last tile.
 template <class T>
 void pack_outer_rows(const OuterProduct<T>& product, int64_t tile, const T* a, const int64_t* a_row) {
     const EvenSplit split = outer_split(product.M);
     const int64_t begin = split.begin(tile), end = split.begin(tile + 1);
     const int64_t copied = least(end, product.M - 1) - begin;
-    constexpr int64_t kFull = max_rows(kMaxVectors);
-    T* out = product.a + begin * product.rows;
-    for (int64_t k = 0; k < product.rows; ++k, out += end - begin) {
-        const T* row = a + a_row[k] * (product.M - 1) + begin;
-        if (copied == kFull) {  // a constant size, for which the copy is a few moves
-            __builtin_memcpy(out, row, sizeof(T) * kFull);
-            continue;
-        }
-        for (int64_t m = 0; m < copied; ++m) out[m] = row[m];
-        if (copied < end - begin) out[copied] = 1;
-    }
+    pack_outer_tile_of<max_rows(kMaxVectors)>(copied, product, begin, copied < end - begin, a, a_row,
+                                              product.a + begin * product.rows);
 }
 
 template <class T>
@@ -86,16 +97,19 @@ void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a
     const FlushDenormals guard;
     constexpr int64_t L = kLanes<T>;
     const int64_t M = product.M - 1, rows = product.rows, columns = product.columns;
-    const T* a_rows[kFewRows];
-    for (int64_t k = 0; k < rows; ++k) a_rows[k] = a + a_row[k] * M;
-    // (column by column, and so along the rows of the gradient: across them, large ones take several times as long)
-    for (int64_t column = 0; column < columns; ++column) {
-        Vec<T> b_column[kFewRows];
-        for (int64_t k = 0; k < rows; ++k) b_column[k] = splat(product.b[k * columns + column]);
+    // A strip of A waits in registers for a block of columns: few, since each is a row of the gradient. (For all
+    // columns at once, the backward pass of one row of 256 inputs and units took 1.3 times as long.)
+    constexpr int64_t kBlock = 32;
+    for (int64_t begin = 0; begin < columns; begin += kBlock) {
+        const int64_t end = least(begin + kBlock, columns);
         const auto strip = [&](int64_t m, auto part) {
-            Vec<T> acc{};
-            for (int64_t k = 0; k < rows; ++k) acc = fma(load(a_rows[k] + m, part), b_column[k], acc);
-            store(gradient + column * M + m, acc, part);
+            Vec<T> a_strip[kFewRows];
+            for (int64_t k = 0; k < rows; ++k) a_strip[k] = load(a + a_row[k] * M + m, part);
+            for (int64_t column = begin; column < end; ++column) {
+                Vec<T> acc{};
+                for (int64_t k = 0; k < rows; ++k) acc = fma(a_strip[k], splat(product.b[k * columns + column]), acc);
+                store(gradient + column * M + m, acc, part);
+            }
         };
         int64_t m = 0;
         for (; m + L <= M; m += L) strip(m, Full{});

@@ -45,11 +45,12 @@ void pack_gates(const T* w, int64_t K, int64_t H, T* out) {
     const Panels panels{G, kMaxVectors / G, ceil_div(H, L)};
     for (int64_t panel = 0; panel < panels.count(); ++panel) {
         const int64_t V = panels.vectors(panel);
-        for (int64_t k = 0; k < K; k += L) {  // (k first, so that the panel is written from front to back)
-            for (int64_t v = 0; v < V; ++v) {
-                const int64_t unit = (panels.first_block(panel) + v / G) * L;
+        for (int64_t v = 0; v < V; ++v) {
+            const int64_t unit = (panels.first_block(panel) + v / G) * L;
+            const T* rows = w + (v % G * H + unit) * K;
+            for (int64_t k = 0; k < K; k += L) {
                 Vec<T> columns[L];
-                load_transposed(w + (v % G * H + unit) * K + k, K, H - unit, K - k, columns);
+                load_transposed(rows + k, K, H - unit, K - k, columns);
                 for (int64_t c = 0; c < least(L, K - k); ++c) store(out + ((k + c) * V + v) * L, columns[c]);
             }
         }
