@@ -27,31 +27,6 @@ def draw(images: np.ndarray, digits: np.ndarray, count: int, rng: np.random.Gene
     return rc.data.Sequences(x, labels, per_step=False, batch_size=16)
 
 
-def read(logits: np.ndarray) -> np.ndarray:
-    """Return the labels that the most probable path (T,) says."""
-    path = logits.argmax(axis=-1)
-    return path[(np.diff(path, prepend=BLANK) != 0) & (path != BLANK)]
-
-
-def edits(a: np.ndarray, b: np.ndarray) -> int:
-    """Return how many insertions, deletions and substitutions make b of a (Levenshtein 1966)."""
-    row = list(range(len(b) + 1))
-    for i, label in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (label != other))
-    return row[-1]
-
-
-def label_error_rate(model: rc.Layer, data: rc.data.Sequences) -> float:
-    """Return the edits that the readings of all strings need, over the number of their labels."""
-    wrong = total = 0
-    for batch in data:
-        for logits, steps, labels in zip(model(batch.x, batch.lengths), batch.lengths, batch.targets, strict=True):
-            wrong, total = wrong + edits(read(logits[:steps]), labels), total + len(labels)
-    return wrong / total
-
-
 def main() -> None:
     """Train, and read what was held out."""
     parser = argparse.ArgumentParser(description="Read strings of handwritten digits with CTC.")
@@ -69,10 +44,13 @@ def main() -> None:
     model = rc.Sequential(
         rc.LSTM(PIXELS, HIDDEN, bidirectional=True, rng=rng), rc.Linear(2 * HIDDEN, 1 + DIGITS, rng=rng)
     )
-    print(f"nothing learnt: label error rate {label_error_rate(model, test):.1%}", flush=True)
     rate = rc.schedules.Cosine(0.01, steps=options.epochs * len(train.epoch()))
-    rc.Trainer(model, rc.CTC(BLANK), rc.Adam(rate), clip_norm=1.0, rng=rng).fit(train, options.epochs)
-    print(f"held-out digits: label error rate {label_error_rate(model, test):.1%}")
+    trainer = rc.Trainer(
+        model, rc.CTC(BLANK), rc.Adam(rate), clip_norm=1.0, metrics=[rc.metrics.LabelErrorRate(BLANK)], rng=rng
+    )
+    print(f"nothing learnt: label error rate {trainer.evaluate(test)['label_error_rate']:.1%}", flush=True)
+    trainer.fit(train, options.epochs)
+    print(f"held-out digits: label error rate {trainer.evaluate(test)['label_error_rate']:.1%}")
 
 
 if __name__ == "__main__":

@@ -329,3 +329,19 @@ def test_equals_torch(isa, dtype, blank, rng):
     got = rc.CTC(blank, zero_infinity=True).with_gradient(x, padded, lengths, target_lengths=target_lengths)
     assert got.value == pytest.approx(expected.item(), rel=1e-5)
     assert worst_error(got.gradient, outputs.grad.numpy(), 1.0) <= 1e-5
+
+
+def test_decode_reads_the_best_path(rng):
+    path = np.array([[0, 3, 3, 0, 3, 1, 1, 2], [2, 2, 0, 0, 1, 1, 1, 3]])
+    logits = np.eye(4, dtype=np.float32)[path] * 3
+    assert [labels.tolist() for labels in rc.CTC().decode(logits)] == [[3, 3, 1, 2], [2, 1, 3]]
+    assert [labels.tolist() for labels in rc.CTC().decode(logits, lengths=[3, 0])] == [[3], []]
+    assert [labels.tolist() for labels in rc.CTC(blank=3).decode(logits)] == [[0, 0, 1, 2], [2, 0, 1]]
+    metric = rc.metrics.LabelErrorRate()
+    rate, labels = metric.measure(logits, [[3, 1, 2], [2, 1, 1, 3]])
+    assert (round(rate * labels), labels) == (2, 7)
+    assert metric.measure(logits, [[], []]) == (0.0, 0.0)
+    with pytest.raises(ValueError, match=r"outputs: expected \(N, T, C\) with C > 4, got \(2, 8, 4\)"):
+        rc.CTC(blank=4).decode(logits)
+    with pytest.raises(ValueError, match=r"lengths: expected \(2,\) values from 0 to T = 8"):
+        rc.CTC().decode(logits, lengths=[9, 0])

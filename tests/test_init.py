@@ -220,3 +220,16 @@ def test_what_cannot_be_initialised_stays_as_it_was(call):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_embeddings_and_normalisations_keep_what_they_have():
+    model = rc.Sequential(rc.Embedding(5, 3, rng=0), rc.LayerNorm(3), rc.Residual(rc.GRU(3, 3, rng=1)), rc.Linear(3, 2))
+    before = {name: array.copy() for name, array in model.parameters.items()}
+    rc.init.glorot(model, rng=0)
+    same = [name for name, array in model.parameters.items() if np.array_equal(array, before[name])]
+    assert same == ["0.weight", "1.weight", "1.bias"]
+    rc.init.orthogonal(model, rng=0)
+    block = model.parameters["2.0.weight_hh_l0"][:3]
+    np.testing.assert_allclose(block @ block.T, np.eye(3), atol=1e-6)
+    with pytest.raises(ValueError, match="expected parameters"):
+        rc.init.glorot(rc.Embedding(5, 3), rng=0)

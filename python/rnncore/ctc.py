@@ -100,6 +100,45 @@ class CTC:
         """Return ``(value, weight, gradient)`` for the arguments of a call; the gradient is with respect to logits."""
         return LossGradient(*self._evaluate(outputs, targets, lengths, weights, target_lengths, True))
 
+    def decode(self, outputs: ArrayLike, lengths: ArrayLike | None = None) -> list[Array]:
+        """Read the labels off the most probable path: the likeliest class at each step, repeats merged, blanks dropped.
+
+        Best path decoding (Graves et al. 2006, section 3.2): not always the most probable labelling, whose
+        probability is that of many paths.
+
+        Parameters
+        ----------
+        outputs : array_like, (N, T, C)
+            Logits.
+        lengths : array_like of int, (N,), optional
+            Steps of each series, 0 to T. Default: T for all.
+
+        Returns
+        -------
+        list of ndarray of int64
+            Labels of each series.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import rnncore as rc
+        >>> logits = np.eye(4)[[[0, 2, 2, 0, 2, 3]]]
+        >>> rc.CTC().decode(logits)
+        [array([2, 2, 3])]
+        """
+        x = np.asarray(outputs)
+        if x.ndim != 3 or x.shape[2] <= self.blank:
+            raise ValueError(f"outputs: expected (N, T, C) with C > {self.blank}, got {x.shape}")
+        steps = [x.shape[1]] * x.shape[0] if lengths is None else as_lengths(lengths).tolist()
+        if len(steps) != x.shape[0] or any(not 0 <= n <= x.shape[1] for n in steps):
+            raise ValueError(f"lengths: expected ({x.shape[0]},) values from 0 to T = {x.shape[1]}, got {steps}")
+        labels = []
+        for path, n in zip(x.argmax(axis=2), steps, strict=True):
+            valid = path[:n]
+            new = np.diff(valid, prepend=-1) != 0
+            labels.append(valid[new & (valid != self.blank)])
+        return labels
+
     def _evaluate(
         self, outputs: Any, targets: Any, lengths: Any, weights: Any, target_lengths: Any, with_gradient: bool
     ) -> tuple[float, float, Any]:

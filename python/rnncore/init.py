@@ -2,8 +2,9 @@
 
 They take anything with a `parameters` mapping, a layer or a model, and go by the last part of each name:
 ``weight_ih*``, ``weight_hh*``, ``bias_ih*``, ``bias_hh*`` are of a recurrent layer, ``weight`` (out, in) and ``bias``
-of a linear one. The number of gates G is read off the shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a
-generator or a seed, and draw in the order of the parameters, so a seed means the same values, in any dtype.
+of a linear one. Embeddings and normalisations in a model keep what they have. The number of gates G is read off the
+shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the order of the
+parameters, so a seed means the same values, in any dtype.
 
 Layers come initialised as `uniform` does it.
 """
@@ -15,6 +16,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rnncore.feedforward import Embedding
+from rnncore.models import Container
+from rnncore.rowwise import LayerNorm
 
 __all__ = ["Parameterised", "forget_bias", "glorot", "identity", "orthogonal", "uniform"]
 
@@ -50,7 +55,15 @@ class _Parameter(NamedTuple):
 
 
 def _read(layer: Parameterised) -> list[_Parameter]:
-    """Return all parameters; ValueError if there is one that this module does not know."""
+    """Return all parameters but those of embeddings and normalisations, which are neither recurrent nor linear.
+
+    ValueError if there is one that this module does not know.
+    """
+    if isinstance(layer, Container):
+        inner = ((f"{index}.", part) for index, part in layer.distinct() if part.parameters)
+        return [parameter._replace(name=prefix + parameter.name) for prefix, part in inner for parameter in _read(part)]
+    if isinstance(layer, Embedding | LayerNorm):
+        return []
     parameters = getattr(layer, "parameters", None)
     if not isinstance(parameters, Mapping):
         raise TypeError(f"layer: expected something with a mapping `parameters`, got {type(layer).__name__}")

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnncore.ctc import CTC
 from rnncore.losses import MAE as AbsoluteError
 from rnncore.losses import MSE, CrossEntropy
 
-__all__ = ["MAE", "RMSE", "Accuracy", "BitsPerCharacter", "Metric", "Perplexity"]
+__all__ = ["MAE", "RMSE", "Accuracy", "BitsPerCharacter", "LabelErrorRate", "Metric", "Perplexity"]
 
 Array = NDArray[Any]
 
@@ -197,8 +198,56 @@ class Accuracy(Metric):
         return (float(counted[right].sum()) / weight if weight else 0.0), weight
 
 
+class LabelErrorRate(Metric):
+    """Insertions, deletions and substitutions that turn what `CTC.decode` reads into the targets, for each label.
+
+    Parameters
+    ----------
+    blank : int
+        The class that stands for no label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> logits = np.eye(4)[[[0, 2, 2, 0, 2, 3]]]
+    >>> rc.metrics.LabelErrorRate().measure(logits, [[2, 3]])
+    (0.5, 2.0)
+    """
+
+    name = "label_error_rate"
+
+    def __init__(self, blank: int = 0) -> None:
+        self._ctc = CTC(blank)
+
+    def measure(
+        self,
+        outputs: Array,
+        targets: Any,
+        lengths: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+    ) -> tuple[float, float]:
+        """Return the edits of a batch over its labels, and the number of labels."""
+        given = np.ones(len(outputs)) if weights is None else np.asarray(weights, dtype=np.float64)
+        edits = labels = 0.0
+        for read, target, weight in zip(self._ctc.decode(outputs, lengths), targets, given, strict=True):
+            edits += weight * _edits(read.tolist(), list(target))
+            labels += weight * len(target)
+        return (float(edits / labels) if labels else 0.0), float(labels)
+
+
+def _edits(a: list[int], b: list[int]) -> int:
+    """Return the distance between two sequences (Levenshtein 1966)."""
+    row = list(range(len(b) + 1))
+    for i, label in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (label != other))
+    return row[-1]
+
+
 _BY_NAME: dict[str, type[Metric]] = {
-    metric.name: metric for metric in (Accuracy, BitsPerCharacter, MAE, Perplexity, RMSE)
+    metric.name: metric for metric in (Accuracy, BitsPerCharacter, LabelErrorRate, MAE, Perplexity, RMSE)
 }
 
 

@@ -15,7 +15,7 @@ from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _val
 __all__ = ["Concat", "Residual", "Sequential"]
 
 
-class _Container(Layer):
+class Container(Layer):
     """Layers and what they share: flat vectors, whose parts the layers use from then on."""
 
     def __init__(self, *layers: Layer) -> None:
@@ -29,7 +29,7 @@ class _Container(Layer):
             if not getattr(layer, "batch_first", True):
                 raise ValueError(f"layer {index}, {layer!r}: expected batch_first=True in a model")
         self.layers = layers
-        own = [(f"{index}.", layer) for index, layer in self._distinct() if layer.flat_parameters.size]
+        own = [(f"{index}.", layer) for index, layer in self.distinct() if layer.flat_parameters.size]
         dtypes = {layer.dtype for _, layer in own}
         if len(dtypes) > 1:
             raise TypeError(f"layers: expected one dtype, got {sorted(str(dtype) for dtype in dtypes)}")
@@ -39,7 +39,7 @@ class _Container(Layer):
         if values:
             np.concatenate(values, out=self.flat_parameters)
 
-    def _distinct(self) -> Iterator[tuple[int, Layer]]:
+    def distinct(self) -> Iterator[tuple[int, Layer]]:
         """Each layer once, with its first index: one used twice shares its parameters with itself."""
         seen = set()
         for index, layer in enumerate(self.layers):
@@ -50,7 +50,7 @@ class _Container(Layer):
     def _use(self, flat_parameters: Array, flat_gradients: Array) -> None:
         super()._use(flat_parameters, flat_gradients)
         begin = 0
-        for _, layer in self._distinct():
+        for _, layer in self.distinct():
             end = begin + layer.flat_parameters.size
             layer._use(flat_parameters[begin:end], flat_gradients[begin:end])
             layer._owned = True
@@ -63,13 +63,13 @@ class _Container(Layer):
     def generators(self) -> dict[str, np.random.Generator]:
         """Return what the layers draw from in training, by the path of the layer, as in the names of parameters."""
         found: dict[str, np.random.Generator] = {}
-        for index, layer in self._distinct():
+        for index, layer in self.distinct():
             found |= {f"{index}.{path}" if path else str(index): rng for path, rng in layer.generators().items()}
         return found
 
     def config(self) -> dict[str, Any]:
         """Return the descriptions of the layers; the index of the first, for one that occurs again."""
-        first = {id(layer): index for index, layer in self._distinct()}
+        first = {id(layer): index for index, layer in self.distinct()}
         return {
             "layers": [
                 layer.description() if first[id(layer)] == index else first[id(layer)]
@@ -116,7 +116,7 @@ class _Container(Layer):
         return y
 
 
-class Sequential(_Container):
+class Sequential(Container):
     """Layers one after the other: each takes the output of the one before.
 
     Parameters
@@ -250,7 +250,7 @@ class Sequential(_Container):
         if shape is None:
             shape = self.layers[0].input_shape()
         rows = [("layer", "output", "parameters")]
-        counted = {index for index, _ in self._distinct()}
+        counted = {index for index, _ in self.distinct()}
         for index, layer in enumerate(self.layers):
             shape = layer.output_shape(shape)
             count = layer.flat_parameters.size if index in counted else 0
@@ -260,7 +260,7 @@ class Sequential(_Container):
         return "\n".join(f"{a:<{widths[0]}}   {b:<{widths[1]}}   {c:>{widths[2]}}" for a, b, c in rows)
 
 
-class Residual(_Container):
+class Residual(Container):
     """Add the input of a layer to its output: y = x + layer(x). He et al. 2015.
 
     Parameters
@@ -319,7 +319,7 @@ def _kept(x: ArrayLike, shape: tuple[int, ...], lengths: ArrayLike | None) -> Ar
     return np.where(_valid(np.asarray(lengths), array.shape[1])[..., None], array, 0)
 
 
-class Concat(_Container):
+class Concat(Container):
     """Branches side by side: each takes the input, and their outputs are joined along the last axis.
 
     Parameters

@@ -47,7 +47,8 @@ class Trainer:
     accumulate : int
         Batches whose gradients are summed up for one update; their mean is weighted as if they were one batch.
     metrics : sequence of str or Metric
-        Measured beside the loss: "accuracy", "perplexity", "bits_per_character", "mae", "rmse".
+        Measured beside the loss: "accuracy", "perplexity", "bits_per_character", "mae", "rmse",
+        "label_error_rate".
     callbacks : sequence of Callback
         Told of every step and epoch.
     rng : numpy.random.Generator or int
