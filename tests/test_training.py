@@ -137,6 +137,13 @@ def test_truncated_bptt_carries_the_state(rng):
     assert history["steps"] == [3]
 
 
+def test_truncated_bptt_of_sequences_without_steps(rng):
+    x = rng.standard_normal((2, 6, 2), dtype=np.float32)
+    data = rc.data.Sequences(x, x, lengths=[0, 0], per_step=True, batch_size=2)
+    trainer = rc.Trainer(rc.Sequential(rc.GRU(2, 2, rng=0)), rc.MSE(), rc.SGD(0.1), tbptt=2)
+    assert trainer.fit(data, 2, progress=False)["loss"] == [0.0, 0.0]
+
+
 # ------------------------------------------------------------------------------------------------- resumption
 
 

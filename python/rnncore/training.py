@@ -24,6 +24,7 @@ from rnncore.optim import Optimizer
 __all__ = ["Trainer"]
 
 Array = NDArray[Any]
+_Piece = tuple[Any, Any, Any, Any]  # x, targets, lengths, weights
 
 
 class Trainer:
@@ -290,53 +291,51 @@ class Trainer:
         model.zero_gradients()
         loss_sum = weight_sum = 0.0
         pulled = 0
+        for (x, targets, lengths, weights), goes_on in self._remaining(epoch, run):
+            value, weight, run.state, outputs = self._pull(x, targets, lengths, weights, run.state if goes_on else None)
+            counted = None if lengths is None else model.output_lengths(lengths)
+            run.add("loss", value, weight)
+            for metric in self.metrics:
+                run.add(metric.name, *metric.measure(outputs, targets, counted, weights))
+            loss_sum, weight_sum = loss_sum + value * weight, weight_sum + weight
+            pulled += 1
+            if pulled < self.accumulate and run.batch < len(epoch):
+                continue
+            mean = loss_sum / weight_sum if weight_sum else 0.0
+            if self.accumulate > 1 and weight_sum:
+                model.flat_gradients *= np.asarray(1.0 / weight_sum, model.dtype)
+            rate = self.optimizer.current_learning_rate
+            norm = self._update(value if pulled == 1 else mean)
+            model.zero_gradients()
+            loss_sum = weight_sum = 0.0
+            pulled = 0
+            yield StepInfo(self.optimizer.steps, run.epoch + 1, mean, norm, rate)
+
+    def _remaining(self, epoch: Sequence[Batch], run: Progress) -> Iterator[tuple[_Piece, bool]]:
+        """Go through the pieces of the rest of an epoch, each with whether it goes on from the state of the last."""
         while run.batch < len(epoch):
             batch = epoch[run.batch]
             pieces = self._pieces(batch)
-            while run.piece < len(pieces):
-                x, targets, lengths, weights = pieces[run.piece]
-                carried = run.state if batch.carry or run.piece else None
-                value, weight, run.state, outputs = self._pull(x, targets, lengths, weights, carried)
-                lengths = None if lengths is None else model.output_lengths(lengths)
-                run.add("loss", value, weight)
-                for metric in self.metrics:
-                    run.add(metric.name, *metric.measure(outputs, targets, lengths, weights))
-                loss_sum, weight_sum = loss_sum + value * weight, weight_sum + weight
-                pulled += 1
-                run.piece += 1
-                if run.piece == len(pieces):
-                    run.batch, run.piece = run.batch + 1, 0
-                if pulled == self.accumulate or run.batch == len(epoch):
-                    mean = loss_sum / weight_sum if weight_sum else 0.0
-                    if self.accumulate > 1 and weight_sum:
-                        model.flat_gradients *= np.asarray(1.0 / weight_sum, model.dtype)
-                    rate = self.optimizer.current_learning_rate
-                    norm = self._update(value if pulled == 1 else mean)
-                    model.zero_gradients()
-                    loss_sum = weight_sum = 0.0
-                    pulled = 0
-                    yield StepInfo(self.optimizer.steps, run.epoch + 1, mean, norm, rate)
-                if run.piece == 0:
-                    break
+            for index in range(run.piece, len(pieces)):
+                last = index + 1 == len(pieces)
+                run.batch, run.piece = (run.batch + 1, 0) if last else (run.batch, index + 1)
+                yield pieces[index], batch.carry or index > 0
 
-    def _pieces(self, batch: Batch) -> list[tuple[Any, Any, Any, Any]]:
+    def _pieces(self, batch: Batch) -> list[_Piece]:
         """Cut a batch in time, as truncated BPTT does."""
         x, targets, lengths, weights = batch.x, batch.targets, batch.lengths, batch.weights
         T = np.shape(x)[1] if np.ndim(x) > 1 else 0
         if self.tbptt is None or self.tbptt >= T:
             return [(x, targets, lengths, weights)]
-        if isinstance(targets, list) or np.ndim(targets) < 2 or np.shape(targets)[:2] != np.shape(x)[:2]:
-            raise ValueError(
-                f"tbptt: expected targets for every step, ({np.shape(x)[0]}, {T}, ...), got {np.shape(targets)}"
-                if not isinstance(targets, list)
-                else "tbptt: expected targets for every step, got a list"
-            )
+        shape = "a list" if isinstance(targets, list) else np.shape(targets)
+        if shape[:2] != np.shape(x)[:2]:
+            raise ValueError(f"tbptt: expected targets for every step, ({np.shape(x)[0]}, {T}, ...), got {shape}")
         pieces = []
         for begin in range(0, T, self.tbptt):
             end = min(begin + self.tbptt, T)
             part = None if lengths is None else np.clip(np.asarray(lengths) - begin, 0, end - begin)
-            if part is not None and not part.any():
-                break
+            if begin and part is not None and not part.any():
+                break  # all have ended
             own = weights if weights is None or np.ndim(weights) < 2 else weights[:, begin:end]
             pieces.append((x[:, begin:end], targets[:, begin:end], part, own))
         return pieces
