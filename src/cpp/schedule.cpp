@@ -7,13 +7,13 @@
 namespace rnncore {
 namespace {
 
-// Of one core, roughly, between the machines that were measured (docs/performance.md).
+// Of one core, roughly, between the machines that were measured (docs/performance.md, benchmarks/cuts.md).
 constexpr double kFlopBytesPerNs = 300;  // bytes of U that can be multiplied with one row
 constexpr double kL1BytesPerNs = 250, kL2BytesPerNs = 100, kL3BytesPerNs = 40;
 constexpr double kL1Bytes = 32 << 10, kL2Bytes = 1 << 20;
 constexpr double kL3Share = 0.3;  // of the time of reading from there that prefetching does not hide
 constexpr double kStepNs = 60;    // calls, and the cell's formulas at small H
-constexpr double kMeetNs = 250;   // for threads to see each other's results
+constexpr double kMeetNs = 600;   // for threads to see each other's results
 
 // One step of `rows` rows on one thread: reading its share of U or multiplying it, whichever takes longer.
 double step_ns(double rows, double weight_bytes) {
