@@ -133,6 +133,20 @@ def test_layers(make, options, rng):
     assert layer.flat_gradients.any()
 
 
+@pytest.mark.parametrize("vocabulary", [11, 5000])  # the products of its table are made at once, or those of each step
+def test_tokens(vocabulary, rng):
+    models = [
+        rc.Sequential(rc.Embedding(vocabulary, 6, rng=0), rc.LSTM(6, 9, rng=1, checkpoint_every=k)) for k in (None, 40)
+    ]
+    tokens, lengths = rng.integers(0, vocabulary, (17, 200)), rng.integers(0, 201, 17)
+    dy = rng.standard_normal((17, 200, 9), dtype=np.float32)
+    for model in models:
+        _, pull_back = model.vjp(tokens, lengths=lengths)
+        pull_back(dy)
+    assert models[0].flat_gradients.any()
+    assert np.array_equal(models[0].flat_gradients, models[1].flat_gradients)
+
+
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_contract(make, rng):
     layer = make(num_layers=2, bidirectional=True, checkpoint_every=2, dtype=np.float64)

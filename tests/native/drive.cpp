@@ -540,6 +540,10 @@ std::vector<Case> cases_of_checkpoints() {
         all.push_back({c, {1, 3, 5, 17}, Lengths::full, true, false, true});  // weights are not packed
     }
     for (const Cell c : {Cell::lstm, Cell::gru}) all.push_back({c, {1100, 1, 2, 136}, Lengths::full, true, true, true});
+    for (const int64_t table_rows : {7, 5000}) {
+        all.push_back({Cell::lstm, {70, 37, 9, 70}, Lengths::ragged, true, false, true, table_rows});
+        all.push_back({Cell::gru, {4, 600, 5, 17}, Lengths::full, true, true, true, table_rows});
+    }
     all.push_back({Cell::lstm, {0, 4, 3, 17}, Lengths::full, true, false, true});
     all.push_back({Cell::lstm, {5, 6, 3, 17}, Lengths::zero, true, false, true});
     return all;
