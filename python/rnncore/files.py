@@ -6,12 +6,9 @@ new one. No pickle: reading a file runs nothing of it.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -52,24 +49,27 @@ def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Array], 
     >>> arrays["w"], description
     (array([1., 1., 1.]), {'size': 3})
     """
+    import json  # here, as all of these: importing them would take as long as importing the package
+    import tempfile
+
     from safetensors.numpy import save
 
     text = json.dumps({"format": FORMAT, "kind": kind, "description": description}, allow_nan=True)
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"rnncore": text})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    folder, name = os.path.split(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(temporary)
         raise
-    _flush_folder(target.parent)
+    _flush_folder(folder)
 
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -82,6 +82,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Array], dic
     ValueError
         If it is damaged, is not a file of rnncore or not of this kind, or was written by a newer rnncore.
     """
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):
@@ -114,6 +116,8 @@ def as_json(value: Any) -> Any:
     >>> as_json({"sizes": (3, 4)})
     {'sizes': [3, 4]}
     """
+    import json
+
     return json.loads(json.dumps(value))
 
 
@@ -123,9 +127,9 @@ def _umask() -> int:
     return mask
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_folder(folder: str) -> None:
     """Make the new name last through a loss of power, where the system can."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -68,6 +67,8 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table with one line for each epoch."""
+        import csv
+
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.names())
             writer.writeheader()
