@@ -104,7 +104,7 @@ inline T ctc_forward(const Ctc<T>& a, const CtcPlan<T>& plan, int64_t t) {
                        [&](int64_t c, auto part) { store(gradient + c, load(gradient + c, part) * factor, part); });
     }
     const Vec<T> log_sum = log(splat(sum)), zero = splat(kLogZero<T>);
-    const auto log_softmax = [&](Vec<T> v) { return max(zero, (v - largest) - log_sum); };
+    const auto log_softmax = [&, top = largest](Vec<T> v) { return max(zero, (v - top) - log_sum); };
 
     T* label = plan.label + t * plan.P;
     set(label + plan.P - CtcPlan<T>::L, CtcPlan<T>::L, kLogZero<T>);
