@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -40,10 +41,11 @@ class Display:
             title = f"epoch {epoch + 1}/{self.epochs}"
             self._bar = tqdm(total=batches, initial=done, desc=title, unit=" batches", file=sys.stderr)
 
-    def step(self, done: int, loss: float, info: Any) -> None:
-        """Show how far the epoch is."""
+    def step(self, done: int, figures: Callable[[], dict[str, float]], rate: float) -> None:
+        """Show how far the epoch is, and its figures."""
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4g}", rate=f"{info.learning_rate:.2g}", refresh=False)
+            shown = {name: f"{value:.4g}" for name, value in figures().items()}
+            self._bar.set_postfix(shown, rate=f"{rate:.2g}", refresh=False)
             self._bar.update(max(done - self._bar.n, 0))
 
     def end(self, row: dict[str, Any]) -> None:

@@ -251,7 +251,7 @@ class Trainer:
                     raise ValueError("data: expected at least one batch in an epoch, got none")
                 display.begin(run.epoch, len(epoch), run.batch)
                 for info in self._steps(epoch, run):
-                    display.step(run.batch, run.mean(), info)
+                    display.step(run.batch, lambda: self._figures(run), info.learning_rate)
                     for callback in self.callbacks:
                         callback.on_step(self, info)
                     if checkpoint is not None and (
