@@ -170,25 +170,23 @@ def _forward(cell: Cell, *arguments: Any) -> tuple[Array, ...]:
     return call.unbatched(*outputs, states=len(outputs) - 1)
 
 
-def _record(
-    cell: Cell, *arguments: Any, checkpoint_every: int | None = None
-) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
-    every = min(checkpoint_every or 0, sys.maxsize)  # the core's None is 0, and so long is no sequence
-    recorded = _core.record(every, cell, *arguments)
+def _record(*arguments: Any) -> tuple[tuple[Array, ...], Callable[..., tuple[Array, ...]]]:
+    """`_forward` with the function that pulls gradients back; before the cell comes what `_every` returns."""
+    recorded = _core.record(*arguments)
     if recorded is not None:
         outputs, recording = recorded
 
         def pull_back(*cotangents: ArrayLike | None) -> tuple[Array, ...]:
             gradients = recording.backward(*cotangents)
             return (
-                _converting_pull_back(recording, _Arguments(cell, *arguments), *cotangents)
+                _converting_pull_back(recording, _Arguments(*arguments[1:]), *cotangents)
                 if gradients is None
                 else gradients
             )
 
         return outputs, pull_back
-    call = _Arguments(cell, *arguments)
-    recorded = _core.record(every, *call.positional)
+    call = _Arguments(*arguments[1:])
+    recorded = _core.record(arguments[0], *call.positional)
     assert recorded is not None
     outputs, recording = recorded
     return call.unbatched(*outputs, states=len(outputs) - 1), partial(_converting_pull_back, recording, call)
@@ -202,12 +200,14 @@ def _converting_pull_back(
     return call.unbatched(*gradients, states=len(gradients) - 5)
 
 
-def _checkpoint_every(value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"checkpoint_every: expected a positive integer or None, got {value!r}")
-    return int(value)
+def _every(checkpoint_every: int | None) -> int:
+    """Return it as the core has it: 0 for None, and no more than its integers hold."""
+    if checkpoint_every is None:
+        return 0
+    integer = isinstance(checkpoint_every, int | np.integer) and not isinstance(checkpoint_every, bool)
+    if not integer or checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every: expected a positive integer or None, got {checkpoint_every!r}")
+    return min(int(checkpoint_every), sys.maxsize)
 
 
 def _rnn_cell(nonlinearity: str) -> Cell:
@@ -328,8 +328,9 @@ def rnn_vjp(
     array([[3.]])
     """
     cell = _rnn_cell(nonlinearity)
-    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    outputs, pull_back = _record(cell, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
+    outputs, pull_back = _record(
+        _every(checkpoint_every), cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    )
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
         return named(RNNGradients, pull_back(dy, dh_n, None))
@@ -451,8 +452,9 @@ def lstm_vjp(
     >>> gradients.w_hh.shape, gradients.c_0.shape
     ((16, 4), (2, 4))
     """
-    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
-    outputs, pull_back = _record(Cell.lstm, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
+    outputs, pull_back = _record(
+        _every(checkpoint_every), Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
+    )
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None) -> LSTMGradients:
         return named(LSTMGradients, pull_back(dy, dh_n, dc_n))
@@ -567,8 +569,9 @@ def gru_vjp(
     >>> vjp(dh_n=np.ones_like(h_n)).x.shape
     (2, 5, 3)
     """
-    arguments = x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    outputs, pull_back = _record(Cell.gru, *arguments, checkpoint_every=_checkpoint_every(checkpoint_every))
+    outputs, pull_back = _record(
+        _every(checkpoint_every), Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+    )
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
         return named(GRUGradients, pull_back(dy, dh_n, None))

@@ -101,7 +101,8 @@ class _Recurrent(Layer):
         self.batch_first = bool(batch_first)
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
-        self.checkpoint_every = functional._checkpoint_every(checkpoint_every)
+        self._every = functional._every(checkpoint_every)
+        self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
         super().__init__(self._parameter_shapes(), dtype)
@@ -282,7 +283,7 @@ class _Recurrent(Layer):
         initial = self._split_state("state", state, first)
         for (k, _, reverse), weights, (h, c) in zip(self._passes(), self._weights, initial, strict=True):
             arguments = (series, *weights, h, c, lengths, reverse, self.batch_first)
-            (y, *last), pull_back = functional._record(self._cell, *arguments, checkpoint_every=self.checkpoint_every)
+            (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
             pull_backs.append(pull_back)
             outputs.append(y)
             states.append(tuple(last))
