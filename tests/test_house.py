@@ -80,6 +80,8 @@ MAY_INCLUDE = {
     "recompute.hpp": ["engine.hpp", "threads.hpp"],
     "pass.hpp": ["memory.hpp", "plan.hpp"],
     "forward.cpp": ["dispatch.hpp", "engine.hpp", "pass.hpp", "recompute.hpp", "schedule.hpp", "threads.hpp"],
+    "stream.hpp": ["weights.hpp"],
+    "stream.cpp": ["dispatch.hpp", "pass.hpp", "schedule.hpp", "stream.hpp", "threads.hpp"],
     "linear.hpp": ["api.hpp"],
     "linear.cpp": ["dispatch.hpp", "linear.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "backward.cpp": ["dispatch.hpp", "engine.hpp", "recompute.hpp", "schedule.hpp", "threads.hpp"],
@@ -89,7 +91,7 @@ MAY_INCLUDE = {
     "cross_entropy.cpp": ["dispatch.hpp", "losses.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "ctc.cpp": ["dispatch.hpp", "losses.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "bindings/arrays.?pp": ["bindings/arrays.hpp", "memory.hpp"],
-    "bindings/call.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "plan.hpp"],
+    "bindings/call.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "plan.hpp", "weights.hpp"],
     "bindings/controls.hpp": [],
     "bindings/controls.cpp": [
         "bindings/arrays.hpp",
@@ -101,6 +103,7 @@ MAY_INCLUDE = {
     "bindings/layer.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/layer.hpp", "engine.hpp"],
     "bindings/optim.?pp": ["bindings/arrays.hpp", "bindings/optim.hpp", "update.hpp"],
     "bindings/stack.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stack.hpp", "engine.hpp"],
+    "bindings/stream.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stream.hpp", "stream.hpp"],
     "bindings/linear.?pp": [
         "bindings/arrays.hpp",
         "bindings/call.hpp",
@@ -116,6 +119,7 @@ MAY_INCLUDE = {
         "bindings/losses.hpp",
         "bindings/optim.hpp",
         "bindings/stack.hpp",
+        "bindings/stream.hpp",
         "dispatch.hpp",
     ],
 }
@@ -186,26 +190,27 @@ MAY_IMPORT = {
     "data": {"batches", "sequences", "series"},
     "display": set(),
     "embedded": {"_core", "feedforward", "layer", "recurrent"},
-    "feedforward": {"functional", "layer", "stateless"},
+    "feedforward": {"affine", "functional", "layer", "stateless", "streaming"},
     "files": set(),
     "frozen": set(),
     "functional": {"_conversion", "_core", "affine"},
     "history": set(),
     "init": {"feedforward", "models", "rowwise"},
-    "layer": {"files"},
+    "layer": {"files", "streaming"},
     "losses": {"_conversion", "_core"},
     "metrics": {"ctc", "losses"},
-    "models": {"embedded", "layer"},
+    "models": {"embedded", "layer", "streaming"},
     "optim": {"_arguments", "_core", "schedules"},
-    "recurrent": {"_conversion", "_core", "frozen", "functional", "layer"},
+    "recurrent": {"_conversion", "_core", "frozen", "functional", "layer", "streaming"},
     "reference": set(),
     "reference_losses": set(),
-    "rowwise": {"layer", "stateless"},
+    "rowwise": {"_conversion", "_core", "affine", "layer", "stateless", "streaming"},
     "schedules": {"_arguments"},
     "sequences": {"batches"},
     "series": {"batches"},
     "stateless": {"layer"},
-    "steps": {"layer", "stateless"},
+    "steps": {"layer", "stateless", "streaming"},
+    "streaming": {"_conversion", "_core"},
     "testing": {"reference"},
     "training": {
         "batches",
@@ -221,9 +226,14 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["__init__"] = {name for name in MAY_IMPORT if not name.startswith("_")}
 # And under `if TYPE_CHECKING`, for annotations alone: no import at run time, so it may point upwards.
-MAY_IMPORT_FOR_TYPES = {"callbacks": {"training"}, "checkpoints": {"training"}, "frozen": {"recurrent"}}
+MAY_IMPORT_FOR_TYPES = {
+    "callbacks": {"training"},
+    "checkpoints": {"training"},
+    "frozen": {"recurrent"},
+    "streaming": {"layer"},
+}
 # Packages beside NumPy, each imported where it is used and by nobody else.
-MAY_USE = {"display": {"tqdm"}, "files": {"safetensors"}, "history": {"matplotlib"}}
+MAY_USE = {"display": {"tqdm"}, "files": {"safetensors"}, "history": {"matplotlib"}, "streaming": {"safetensors"}}
 
 
 def for_types(tree: ast.Module) -> set[ast.AST]:
@@ -320,6 +330,7 @@ MAY_BE_LONGER = {
     "python/rnncore/functional.py": "more than half is docstrings: each cell has its own two functions",
     "python/rnncore/training.py": "one class, a third of it docstrings",
     "python/rnncore/recurrent.py": "three classes with the same methods in full, most of it docstrings",
+    "python/rnncore/layer.py": "what every layer is, half of it docstrings",
     "python/rnncore/losses.py": "seven losses, most of it docstrings",
     "python/rnncore/reference.py": "the specification: equations of every cell, forward and backward, in prose too",
     "python/rnncore/testing.py": "one contract suite, whose checks are told in docstrings",

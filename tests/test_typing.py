@@ -9,7 +9,7 @@ pytest.importorskip("mypy")
 
 # What pybind11 gives its classes and a stub cannot say: their metaclass, and an __init__ that always raises.
 ALLOWED = r"""
-rnncore\._core\.(Activation|Cell|LinearRecording|Lookup|Recording|Stack)
+rnncore\._core\.(Activation|Cell|LinearRecording|Lookup|Program|Recording|Stack|Stream)
 rnncore\._core\.(Linear)?Recording\.__init__
 """
 

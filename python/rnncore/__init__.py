@@ -28,6 +28,7 @@ from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
+from rnncore.streaming import Stream
 from rnncore.training import Trainer
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "StepInfo",
+    "Stream",
     "Trainer",
     "available_isas",
     "clip_norm",

@@ -1,8 +1,8 @@
 """The compiled core. Strict: it converts nothing and refuses by name what does not fit."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 class Cell:
     """Which cell the time loop runs; the gate orders are torch's."""
@@ -120,6 +120,47 @@ class Stack:
 
         None if an argument would have to be converted or does not fit; nothing is computed then.
         """
+
+class Program:
+    """Stages of a model with weights packed once, for streams. Never changes."""
+
+    def __init__(self, single: bool, stages: list[tuple[Any, ...]], /) -> None:
+        """Pack stages that fit each other, in float32 if `single`, else in float64.
+
+        A stage is one of ("embedding", table), which must come first, ("recurrent", cell, weights), with
+        (w_ih, w_hh, b_ih, b_hh) for each layer, ("linear", weight, bias, activation) and ("activation", activation).
+        """
+
+class Stream:
+    """The states of a batch of sequences on their way through a program. For one thread at a time: RuntimeError."""
+
+    @overload
+    def __init__(self, program: Program, rows: int, unbatched: bool, /) -> None: ...
+    @overload
+    def __init__(self, other: Stream, /) -> None:
+        """Copy the states, share the program."""
+
+    @property
+    def batch_size(self) -> int:
+        """The number of rows."""
+
+    @property
+    def output_size(self) -> int:
+        """O, the number of outputs of a step."""
+
+    def step(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Take the next step of every row: x (N, I) or tokens (N,) to y (N, O)."""
+
+    def process(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Take the next steps of every row: x (N, T, I) or tokens (N, T) to y (N, T, O)."""
+
+    def _attach(self) -> int: ...
+    def _detach(self, row: int, /) -> None: ...
+    def _reset(self, row: int, /) -> None: ...
+    def _read_state(self, stage: int, begin: int, end: int, /) -> tuple[NDArray[Any], ...]:
+        """Return the states of some rows of a recurrent stage, the embedding not counted, each (L, rows, H)."""
+
+    def _write_state(self, stage: int, begin: int, end: int, parts: tuple[NDArray[Any], ...], /) -> None: ...
 
 class LinearRecording:
     """What `linear` kept for backward. Nothing writes to it, so backward may run often and on many threads."""

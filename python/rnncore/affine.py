@@ -34,7 +34,8 @@ _ACTIVATIONS = {
 }
 
 
-def _activation(name: str | None) -> Activation:
+def activation_of(name: str | None) -> Activation:
+    """Return the core's activation of this name."""
     try:
         return _ACTIVATIONS[name]
     except (KeyError, TypeError):  # TypeError: not hashable
@@ -103,7 +104,7 @@ def linear(
     array([[4., 4., 4.],
            [4., 0., 0.]])
     """
-    act = _activation(activation)
+    act = activation_of(activation)
     y = _core.linear(act, x, weight, bias, lengths)
     if y is None:  # the core converts nothing
         y = _core.linear(*_converted(act, x, weight, bias, lengths))
@@ -141,7 +142,7 @@ def linear_vjp(
     LinearGradients(x=array([[1., 1.],
            [0., 0.]]), weight=array([[1., 2.]]), bias=array([1.]))
     """
-    act = _activation(activation)
+    act = activation_of(activation)
     recorded = _core.record_linear(act, x, weight, bias, lengths)
     if recorded is None:
         recorded = _core.record_linear(*_converted(act, x, weight, bias, lengths))

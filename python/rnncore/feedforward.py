@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import functional
+from rnncore.affine import activation_of
 from rnncore.layer import Array, _size, _valid
 from rnncore.stateless import Stateless
+from rnncore.streaming import Stages
 
 __all__ = ["Embedding", "Linear"]
 
@@ -85,6 +87,10 @@ class Linear(Stateless):
             return gradients.x
 
         return y, back
+
+    def _stream_stages(self, stages: Stages) -> None:
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        stages.append(("linear", weight, bias, activation_of(self.activation)))
 
 
 class Embedding(Stateless):
@@ -178,6 +184,11 @@ class Embedding(Stateless):
             self.gradients["weight"][ordered[first]] += np.add.reduceat(drows[order], first, axis=0)
 
         return y, back
+
+    def _stream_stages(self, stages: Stages) -> None:
+        if stages:
+            raise TypeError(f"model: expected {self!r} to be its first layer")
+        stages.append(("embedding", self.parameters["weight"]))
 
     def input_shape(self) -> tuple[Any, ...]:
         """Return the shape of the tokens of a batch."""

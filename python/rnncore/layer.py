@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import files
+from rnncore.streaming import Stages, States, Stream
 
 __all__ = ["Layer", "Views", "load"]
 
@@ -234,6 +235,33 @@ class Layer:
             initial state, ``(dx, dstate_0)``; None where there is none. May be called several times.
         """
         raise NotImplementedError
+
+    def stream(self, batch_size: int | None = None) -> Stream:
+        """Pack the parameters as they are now, to take steps as they come.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Sequences at a time. Default: one, and no axis for them.
+
+        Returns
+        -------
+        Stream
+            Gives the bits that the layer gives for whole sequences. It says which layers can be streamed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import rnncore as rc
+        >>> stream = rc.LSTM(3, 8, rng=0).stream()
+        >>> stream.step(np.ones(3, dtype=np.float32)).shape
+        (8,)
+        """
+        return Stream(self, batch_size)
+
+    def _stream_stages(self, stages: Stages) -> States:
+        """Append what the layer is in a stream, and return where it has its states."""
+        raise TypeError(f"model: expected layers that can be streamed, got {self!r}")
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the output has if the input has these; None if it has no padded steps."""

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from rnncore.embedded import stages
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
+from rnncore.streaming import Stages, States, stages_of
 
 __all__ = ["Concat", "Residual", "Sequential"]
 
@@ -226,6 +227,9 @@ class Sequential(Container):
             if index not in of_stages:
                 _no_state(layer, states[index])
         return states
+
+    def _stream_stages(self, stages: Stages) -> States:
+        return tuple(stages_of(layer, stages) for layer in self.layers)
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the output of the last layer has."""

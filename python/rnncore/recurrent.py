@@ -19,6 +19,7 @@ from rnncore._conversion import as_array, as_lengths
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.streaming import Stages, Stateful, States
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -210,6 +211,13 @@ class _Recurrent(Layer):
         if not unbatched:
             return y, last
         return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
+
+    def _stream_stages(self, stages: Stages) -> States:
+        if self.bidirectional:
+            raise ValueError(f"model: expected layers of one direction, got {self!r}, which reads what is to come")
+        stage = sum(kind != "embedding" for kind, *_ in stages)
+        stages.append(("recurrent", self._cell, self._weights))
+        return Stateful(stage, self._states, self.num_layers, self.hidden_size)
 
     def frozen(self) -> Frozen:
         """Pack the weights once, for inference that does nothing else at each call.

@@ -7,8 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnncore import _core
+from rnncore._conversion import as_real
+from rnncore.affine import activation_of
 from rnncore.layer import Array, _size, drop_mask
 from rnncore.stateless import RowWise
+from rnncore.streaming import Stages
 
 __all__ = ["Activation", "Dropout", "LayerNorm"]
 
@@ -51,6 +55,9 @@ class Dropout(RowWise):
             return x.copy(), _unchanged
         mask = drop_mask(self.rng, self.probability, x.shape, x.dtype)
         return x * mask, lambda dy: dy * mask
+
+    def _stream_stages(self, stages: Stages) -> None:
+        pass  # nothing is dropped out
 
 
 class LayerNorm(RowWise):
@@ -133,13 +140,18 @@ class Activation(RowWise):
 
     def _rows(self, x: Array, training: bool) -> tuple[Array, Callable[[Array], Array]]:
         if self.function == "tanh":
-            y = np.tanh(x)
+            y = _core.tanh(as_real("x", x).ravel()).reshape(x.shape)
             return y, lambda dy: dy * (1 - y * y)
         if self.function == "sigmoid":
-            y = 0.5 + 0.5 * np.tanh(0.5 * x)
+            y = _core.sigmoid(as_real("x", x).ravel()).reshape(x.shape)
             return y, lambda dy: dy * (y * (1 - y))
         y = np.maximum(x, 0)
         return y, lambda dy: dy * (y > 0)
+
+    def _stream_stages(self, stages: Stages) -> None:
+        if not stages:
+            raise TypeError(f"model: expected {self!r} to follow a layer that has a size")
+        stages.append(("activation", activation_of(self.function)))
 
 
 def _unchanged(dy: Array) -> Array:

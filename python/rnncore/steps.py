@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rnncore.layer import Array, _size, _valid
 from rnncore.stateless import Stateless
+from rnncore.streaming import Stages
 
 __all__ = ["Last", "MeanPool", "Repeat"]
 
@@ -58,6 +59,9 @@ class Last(_Pool):
             return dx
 
         return y, back
+
+    def _stream_stages(self, stages: Stages) -> None:
+        pass  # each step is the last so far
 
 
 class MeanPool(_Pool):

@@ -223,6 +223,8 @@ struct Kernels {
     // -log P(target | x), infinite where no way leads to the target; the gradient is 0 then.
     int64_t (*ctc_workspace)(int64_t steps, int64_t labels);
     double (*ctc)(const Ctc<T>&);
+    // y = act(x), n values.
+    void (*activate)(Activation activation, const T* x, T* y, int64_t n);
     // For tests and for those who build on the formulas: y = f(x), n values.
     void (*sigmoid)(const T* x, T* y, int64_t n);
     void (*tanh)(const T* x, T* y, int64_t n);

@@ -97,8 +97,4 @@ template <class T>
 void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& tape, const Output<const T>& cotangents,
               const Gradients<T>& gradients);
 
-// Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
-int gates_of(Cell cell);
-int states_of(Cell cell);
-
 }  // namespace rnncore

@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
-#include <stdexcept>
-#include <string>
 
 #include "dispatch.hpp"
 #include "engine.hpp"
@@ -311,15 +309,6 @@ std::function<void(Member& team, int64_t segment)> recomputation(const Stack<T>&
         team.each(1, [&](int64_t) { run->start_at(segment.begin, group.checkpoints, group.checkpoint_rows[s]); });
         run->steps(team, segment, group.plan.batch().T - segment.end);
     };
-}
-
-int gates_of(Cell cell) {
-    const int index = static_cast<int>(cell);
-    if (index < 0 || index >= kCells) throw std::invalid_argument("cell: no such cell, " + std::to_string(index));
-    return kernels().f32.cells[index].gates;
-}
-int states_of(Cell cell) {
-    return kernels().f32.cells[static_cast<int>(cell)].states;
 }
 
 template void forward(const Stack<float>&, const Layout&, const Input<float>&, const Output<float>&);

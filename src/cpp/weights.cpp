@@ -1,12 +1,23 @@
 #include "weights.hpp"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "dispatch.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
+
+int gates_of(Cell cell) {
+    const int index = static_cast<int>(cell);
+    if (index < 0 || index >= kCells) throw std::invalid_argument("cell: no such cell, " + std::to_string(index));
+    return kernels().f32.cells[index].gates;
+}
+int states_of(Cell cell) {
+    return kernels().f32.cells[static_cast<int>(cell)].states;
+}
 
 int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;

@@ -49,6 +49,10 @@ struct Stack {
     int64_t layers() const { return static_cast<int64_t>(passes.size()) / directions; }
 };
 
+// Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
+int gates_of(Cell cell);
+int states_of(Cell cell);
+
 int64_t round_up(int64_t n, int64_t to);
 
 }  // namespace rnncore

@@ -26,7 +26,7 @@ std::string joined(std::string list, const std::string& item, const char* separa
     return list.empty() ? item : list + separator + item;
 }
 
-std::string expected(const char* name, int numbers, Shape shape) {
+std::string expected(const char* name, int numbers, Dims shape) {
     std::string types, sizes;
     if (numbers & kFloat32) types = joined(types, "float32", " or ");
     if (numbers & kFloat64) types = joined(types, "float64", " or ");
@@ -43,7 +43,7 @@ bool is_ready(py::handle object, int numbers) {
     return (array.flags() & kOrder) == kOrder && (numbers_of(array) & numbers);
 }
 
-bool fits(const py::array& array, Shape shape) {
+bool fits(const py::array& array, Dims shape) {
     if (array.ndim() != static_cast<py::ssize_t>(shape.size())) return false;
     const py::ssize_t* size = array.shape();
     for (const Dim& dim : shape) {
@@ -77,7 +77,7 @@ std::string describe(const py::array& array) {
     return py::str(array.dtype()).cast<std::string>() + " " + py::str(array.attr("shape")).cast<std::string>();
 }
 
-py::array checked_array(const char* name, py::handle object, int numbers, Shape shape) {
+py::array checked_array(const char* name, py::handle object, int numbers, Dims shape) {
     if (!py::isinstance<py::array>(object)) {
         const py::str type = py::type::handle_of(object).attr("__name__");
         throw py::type_error(expected(name, numbers, shape) + type.cast<std::string>());
@@ -92,7 +92,7 @@ py::array checked_array(const char* name, py::handle object, int numbers, Shape 
     return array;
 }
 
-py::array writable_array(const char* name, py::handle object, int numbers, Shape shape) {
+py::array writable_array(const char* name, py::handle object, int numbers, Dims shape) {
     py::array array = checked_array(name, object, numbers, shape);
     if (!array.writeable()) {
         throw py::value_error(std::string(name) + ": expected an array that can be written, got a read-only one");

@@ -33,7 +33,8 @@ struct Dim {
     const char* name;
     int64_t size = -1;
 };
-using Shape = std::initializer_list<Dim>;
+using Dims = std::span<const Dim>;
+using Shape = std::initializer_list<Dim>;  // the same, written out in a call
 
 // Whether the object is an array of one of `numbers`, in this machine's byte order, C-contiguous and aligned: whether
 // the core can take it without conversion.
@@ -43,7 +44,10 @@ inline bool is_ready_or_none(py::handle object, int numbers) {
     return object.is_none() || is_ready(object, numbers);
 }
 // Whether an array has this shape.
-bool fits(const py::array& array, Shape shape);
+bool fits(const py::array& array, Dims shape);
+inline bool fits(const py::array& array, Shape shape) {
+    return fits(array, Dims(shape.begin(), shape.size()));
+}
 
 // A new array. The memory of large ones comes from Buffer: its pages are those of an array that is gone.
 py::array new_array(py::dtype dtype, std::span<const int64_t> shape);
@@ -61,9 +65,15 @@ std::string describe(const py::array& array);
 
 // The array that `object` is, having one of `numbers` and the given shape, C-contiguous and aligned. TypeError if it is
 // no array or of another type, ValueError otherwise.
-py::array checked_array(const char* name, py::handle object, int numbers, Shape shape);
+py::array checked_array(const char* name, py::handle object, int numbers, Dims shape);
+inline py::array checked_array(const char* name, py::handle object, int numbers, Shape shape) {
+    return checked_array(name, object, numbers, Dims(shape.begin(), shape.size()));
+}
 // The same, for writing: ValueError if it is read-only.
-py::array writable_array(const char* name, py::handle object, int numbers, Shape shape);
+py::array writable_array(const char* name, py::handle object, int numbers, Dims shape);
+inline py::array writable_array(const char* name, py::handle object, int numbers, Shape shape) {
+    return writable_array(name, object, numbers, Dims(shape.begin(), shape.size()));
+}
 
 template <class T>
 const T* read(const char* name, py::handle object, Shape shape) {

@@ -40,6 +40,44 @@ const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout) {
     return tokens;
 }
 
+bool is_single(const py::list& weights) {
+    for (const py::handle item : weights) {
+        if (!py::isinstance<py::tuple>(item) || py::len(item) != 4) {
+            throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh)");
+        }
+    }
+    return py::len(weights) > 0 && is_ready(weights[0].cast<py::tuple>()[0], kFloat32);
+}
+
+template <class T>
+std::vector<Weights<T>> checked_weights(Cell cell, const py::list& weights, int directions) {
+    const size_t count = weights.size();
+    if (count == 0 || directions < 1 || directions > 2 || count % static_cast<size_t>(directions) != 0) {
+        throw py::value_error("weights: expected those of one or two directions of every layer");
+    }
+    const int64_t G = gates_of(cell);
+    std::vector<Weights<T>> passes;
+    for (const py::handle item : weights) {
+        const auto arrays = py::reinterpret_borrow<py::tuple>(item);
+        const int64_t H = checked_array("w_hh", arrays[1], kNumbers<T>, {{"G*H"}, {"H"}}).shape(1);
+        const int64_t I = checked_array("w_ih", arrays[0], kNumbers<T>, {{"G*H", G * H}, {"I"}}).shape(1);
+        const size_t index = passes.size();
+        const bool fits_below =
+            index < static_cast<size_t>(directions) ? index == 0 || I == passes[0].I : I == directions * passes[0].H;
+        if (H < 1 || !fits_below || (index > 0 && H != passes[0].H)) {
+            throw py::value_error("weights: the passes do not fit each other");
+        }
+        const Dim gates{"G*H", G * H};
+        passes.push_back({cell, I, H, read<T>("w_ih", arrays[0], {gates, {"I", I}}),
+                          read<T>("w_hh", arrays[1], {gates, {"H", H}}), read_optional<T>("b_ih", arrays[2], {gates}),
+                          read_optional<T>("b_hh", arrays[3], {gates})});
+    }
+    return passes;
+}
+
+template std::vector<Weights<float>> checked_weights(Cell, const py::list&, int);
+template std::vector<Weights<double>> checked_weights(Cell, const py::list&, int);
+
 void register_lookup(py::module_& m) {
     py::class_<Lookup>(m, "Lookup")
         .def(py::init([](const py::object& table, const py::object& tokens, const py::object& gradient) {

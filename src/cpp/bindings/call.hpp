@@ -1,7 +1,10 @@
 // What calls of one layer and of a stack of layers have in common: checks of sizes, lengths and tokens.
 #pragma once
 
+#include <vector>
+
 #include "../plan.hpp"
+#include "../weights.hpp"
 #include "arrays.hpp"
 
 namespace rnncore {
@@ -24,6 +27,12 @@ const Lookup* as_lookup(py::handle x);
 
 // The tokens of a call, each in [0, V) but for those of padded steps.
 const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout);
+
+// Weights of layers that fit on top of each other, a tuple (w_ih, w_hh, b_ih, b_hh) for each pass, and whether the
+// first is float32. TypeError or ValueError otherwise.
+template <class T>
+std::vector<Weights<T>> checked_weights(Cell cell, const py::list& weights, int directions);
+bool is_single(const py::list& weights);
 
 void register_lookup(py::module_& m);
 

@@ -6,6 +6,7 @@
 #include "losses.hpp"
 #include "optim.hpp"
 #include "stack.hpp"
+#include "stream.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::active_isa();  // a wrong RNNCORE_ISA is an error at import, not at the first call
@@ -15,4 +16,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_losses(m);
     rnncore::register_optim(m);
     rnncore::register_stack(m);
+    rnncore::register_stream(m);
 }

@@ -25,6 +25,16 @@ inline constexpr RowActivation<T> row_activations[kActivations] = {
     {activate<Relu, T>, activate_backward<Relu, T>},
 };
 
+template <class T>
+void apply_activation(Activation activation, const T* x, T* y, int64_t n) {
+    const FlushDenormals guard;
+    if (const auto forward = row_activations<T>[static_cast<int>(activation)].forward) {
+        forward(x, y, n);
+    } else {
+        __builtin_memcpy(y, x, sizeof(T) * n);
+    }
+}
+
 // StoreRows of one gate with an activation. (Called by pointer, row by row, so that all activations share one
 // multiply.)
 template <class T, class OutRow>

@@ -70,6 +70,7 @@ constexpr Kernels<T> kernels() {
         cross_entropy<T>,
         ctc_workspace<T>,
         ctc<T>,
+        apply_activation<T>,
         map<Sigmoid, T>,
         map<Tanh, T>,
         map<Exp, T>,

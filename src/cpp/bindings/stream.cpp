@@ -1,0 +1,333 @@
+// Programs of stages, and streams that run them. `step` is a method of CPython's own fast kind: a step of a small
+// network takes less time than pybind11 does to call a function.
+#include "stream.hpp"
+
+#include <atomic>
+#include <memory>
+#include <variant>
+
+#include "../stream.hpp"
+#include "arrays.hpp"
+#include "call.hpp"
+
+namespace rnncore {
+namespace {
+
+// --- programs -----------------------------------------------------------------------------------------------------
+
+template <class T>
+void add_stage(Program<T>& program, const py::tuple& stage) {
+    const auto kind = stage[0].cast<std::string>();
+    const int64_t size = program.output_size();
+    if (kind == "embedding") {
+        const py::array table = checked_array("table", stage[1], kNumbers<T>, {{"V"}, {"E"}});
+        if (size > 0) throw py::value_error("stages: expected an embedding to come first");
+        if (table.shape(1) < 1) throw py::value_error("table: expected vectors of at least one number");
+        program.add_embedding(static_cast<const T*>(table.data()), table.shape(0), table.shape(1));
+    } else if (kind == "recurrent") {
+        const auto weights = checked_weights<T>(stage[1].cast<Cell>(), stage[2].cast<py::list>(), 1);
+        if (size > 0 && weights[0].I != size) throw py::value_error("stages: sizes do not fit each other");
+        program.add_recurrent(weights);
+    } else if (kind == "linear") {
+        const Dim inputs{"I", size > 0 ? size : -1};
+        const py::array weight = checked_array("weight", stage[1], kNumbers<T>, {{"O"}, inputs});
+        const int64_t O = weight.shape(0);
+        if (O < 1) throw py::value_error("weight: expected at least one output");
+        program.add_linear(static_cast<const T*>(weight.data()), read_optional<T>("bias", stage[2], {{"O", O}}),
+                           weight.shape(1), O, stage[3].cast<Activation>());
+    } else if (kind == "activation") {
+        if (size == 0) throw py::value_error("stages: expected an activation to follow a stage that has a size");
+        program.add_activation(stage[1].cast<Activation>(), size);
+    } else {
+        throw py::value_error("stages: expected embedding, recurrent, linear or activation, got " + kind);
+    }
+}
+
+template <class T>
+std::shared_ptr<const Program<T>> make_program(const py::list& stages) {
+    auto program = std::make_shared<Program<T>>();
+    for (const py::handle stage : stages) add_stage(*program, stage.cast<py::tuple>());
+    if (program->output_size() == 0) throw py::value_error("stages: expected at least one");
+    if (program->stages().empty()) program->add_activation(Activation::none, program->output_size());
+    return program;
+}
+
+using AnyProgram = std::variant<std::shared_ptr<const Program<float>>, std::shared_ptr<const Program<double>>>;
+
+// --- streams ------------------------------------------------------------------------------------------------------
+
+// Multiply-adds from which on other Python threads may run meanwhile: some microseconds.
+constexpr double kWorthReleasing = 1e5;
+
+class AnyStream {
+public:
+    AnyStream(const AnyProgram& program, int64_t rows, bool unbatched)
+        : stream_(std::visit(
+              [&](const auto& stages) -> Streams {
+                  using Kind = typename std::decay_t<decltype(*stages)>::Number;
+                  return Streams(std::in_place_type<Stream<Kind>>, stages, rows);
+              },
+              program)),
+          unbatched_(unbatched) {}
+    AnyStream(const AnyStream& other) : stream_((Use(other), other.stream_)), unbatched_(other.unbatched_) {}
+
+    bool unbatched() const { return unbatched_; }
+
+    // f(stream), which no other thread uses meanwhile.
+    template <class F>
+    decltype(auto) use(F&& f) {
+        const Use in_use(*this);
+        return std::visit(std::forward<F>(f), stream_);
+    }
+
+    // The next step (x_t and out have no axis of time), or all steps of a block. `self` converts what is not ready.
+    py::object run(py::handle self, py::handle x, py::handle out, bool block) {
+        return use([&](auto& stream) { return run(stream, self, x, out, block); });
+    }
+
+private:
+    using Streams = std::variant<Stream<float>, Stream<double>>;
+
+    struct Use {
+        explicit Use(const AnyStream& stream) : busy(stream.busy_) {
+            if (busy.test_and_set(std::memory_order_acquire)) {
+                throw std::runtime_error("stream: in use by another thread; fork it, and give each thread its own");
+            }
+        }
+        ~Use() { busy.clear(std::memory_order_release); }
+        std::atomic_flag& busy;
+    };
+
+    template <class T>
+    py::object run(Stream<T>& stream, py::handle self, py::handle x, py::handle out, bool block);
+    // x as the core takes it. `self` converts what is not so yet.
+    static py::array ready(py::handle self, py::handle x, int numbers, Dims shape);
+    void take_tokens(const py::array& tokens, int64_t V);
+
+    Streams stream_;
+    bool unbatched_;
+    std::vector<int64_t> tokens_;  // checked copies: the caller's may change meanwhile
+    mutable std::atomic_flag busy_{};
+};
+
+py::array AnyStream::ready(py::handle self, py::handle x, int numbers, Dims shape) {
+    if (is_ready(x, numbers)) {
+        auto array = py::reinterpret_borrow<py::array>(x);
+        if (fits(array, shape)) return array;
+    }
+    return checked_array("x", self.attr("_converted")(x), numbers, shape);
+}
+
+void AnyStream::take_tokens(const py::array& tokens, int64_t V) {
+    const auto* from = static_cast<const int64_t*>(tokens.data());
+    tokens_.assign(from, from + tokens.size());
+    for (const int64_t token : tokens_) {
+        if (token >= 0 && token < V) continue;
+        throw py::value_error("x: expected tokens from 0 to " + std::to_string(V - 1) + ", got " +
+                              std::to_string(token));
+    }
+}
+
+template <class T>
+py::object AnyStream::run(Stream<T>& stream, py::handle self, py::handle x, py::handle out, bool block) {
+    const Program<T>& program = stream.program();
+    const bool tokens = program.table() != nullptr;
+    // (N, T, I) and (N, T, O), without N where there is one row alone, without T in a step, without I for tokens
+    Dim dims[3];
+    size_t leading = 0;
+    if (!unbatched_) dims[leading++] = {"N", stream.rows()};
+    if (block) dims[leading++] = {"T"};
+    dims[leading] = {"I", program.input_size()};
+    const py::array in = ready(self, x, tokens ? kInt64 : kNumbers<T>, Dims(dims, leading + !tokens));
+    const int64_t steps = block ? in.shape(static_cast<py::ssize_t>(leading) - 1) : 1;
+    if (block) dims[leading - 1].size = steps;
+    dims[leading] = {"O", program.output_size()};
+
+    const auto output = [&] {
+        if (!out.is_none()) return writable_array("out", out, kNumbers<T>, Dims(dims, leading + 1));
+        int64_t sizes[3];
+        for (size_t k = 0; k <= leading; ++k) sizes[k] = dims[k].size;
+        return new_array(py::dtype::of<T>(), std::span<const int64_t>(sizes, leading + 1));
+    };
+    py::array y = output();
+    const auto* begin = static_cast<const char*>(y.data());
+    const auto* other = static_cast<const char*>(in.data());
+    if (begin < other + in.nbytes() && other < begin + y.nbytes()) {
+        throw py::value_error("out: expected memory of its own, got an array that overlaps x");
+    }
+    if (tokens) take_tokens(in, program.tokens());
+    const T* from = tokens ? nullptr : static_cast<const T*>(in.data());
+    const int64_t* from_tokens = tokens ? tokens_.data() : nullptr;
+    T* to = data<T>(y);
+    if (stream.work(steps) < kWorthReleasing) {
+        stream.run(from, from_tokens, steps, to);
+    } else {
+        const py::gil_scoped_release nogil;
+        stream.run(from, from_tokens, steps, to);
+    }
+    return y;
+}
+
+template <class T>
+const Stack<T>& recurrent_stage(const Stream<T>& stream, size_t stage) {
+    const auto& stages = stream.program().stages();
+    if (stage >= stages.size() || !stages[stage].stack) throw py::value_error("stage: expected a recurrent one");
+    return *stages[stage].stack;
+}
+
+template <class T>
+void check_rows(const Stream<T>& stream, Span rows) {
+    if (rows.begin >= 0 && rows.begin <= rows.end && rows.end <= stream.rows()) return;
+    throw py::index_error("row: expected one from 0 to " + std::to_string(stream.rows() - 1) + ", got " +
+                          std::to_string(rows.begin));
+}
+
+// The states of some rows of a recurrent stage, each (L, rows, H).
+template <class T>
+py::tuple read_state(const Stream<T>& stream, size_t stage, Span rows) {
+    check_rows(stream, rows);
+    const Stack<T>& stack = recurrent_stage(stream, stage);
+    py::tuple parts(static_cast<size_t>(stack.cell_kernels().states));
+    for (size_t s = 0; s < parts.size(); ++s) {
+        py::array part = new_array<T>({stack.layers(), rows.end - rows.begin, stack.H});
+        stream.read_state(stage, static_cast<int>(s), rows, data<T>(part));
+        parts[s] = std::move(part);
+    }
+    return parts;
+}
+
+template <class T>
+void write_state(Stream<T>& stream, size_t stage, Span rows, const py::tuple& parts) {
+    check_rows(stream, rows);
+    const Stack<T>& stack = recurrent_stage(stream, stage);
+    const size_t states = static_cast<size_t>(stack.cell_kernels().states);
+    if (parts.size() != states) throw py::value_error("state: expected " + std::to_string(states) + " arrays");
+    const T* from[kMaxStates];
+    for (size_t s = 0; s < states; ++s) {
+        from[s] = read<T>("state", parts[s], {{"L", stack.layers()}, {"N", rows.end - rows.begin}, {"H", stack.H}});
+    }
+    for (size_t s = 0; s < states; ++s) stream.write_state(stage, static_cast<int>(s), rows, from[s]);
+}
+
+// --- step ---------------------------------------------------------------------------------------------------------
+
+constexpr const char* kStepDoc =
+    R"doc(step($self, x, out=None)
+--
+
+Take the next step of every row.
+
+Parameters
+----------
+x : array_like, (N, I)
+    What the model takes at one step, tokens (N,) if it begins with an embedding. No axis N if there is none.
+    Fastest if it is a C-contiguous array of the stream's dtype: then nothing is converted.
+out : ndarray, (N, O), optional
+    Where the output goes: C-contiguous, of the stream's dtype, apart from x. Default: a new array.
+
+Returns
+-------
+y : ndarray, (N, O)
+    `out`, if it was given.
+
+Raises
+------
+ValueError, TypeError
+    If an argument has the wrong shape, value or type; the stream is unchanged then.
+RuntimeError
+    If another thread uses the stream at this moment.)doc";
+
+PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    PyObject *x = nullptr, *out = Py_None;
+    const Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    bool expected = count + named <= 2;
+    for (Py_ssize_t i = 0; expected && i < count + named; ++i) {
+        PyObject* name = i < count ? nullptr : PyTuple_GET_ITEM(names, i - count);
+        const bool is_x = name ? PyUnicode_CompareWithASCIIString(name, "x") == 0 : i == 0;
+        expected = is_x ? !x : !name || PyUnicode_CompareWithASCIIString(name, "out") == 0;
+        (is_x ? x : out) = args[i];
+    }
+    if (!expected || !x) {
+        PyErr_SetString(PyExc_TypeError, "step: expected x, and perhaps out");
+        return nullptr;
+    }
+    // (the descriptor has seen that self is of this class; but its __init__ may not have run)
+    auto* stream =
+        static_cast<AnyStream*>(reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr());
+    if (!stream) {
+        PyErr_SetString(PyExc_TypeError, "step: the stream was not initialised");
+        return nullptr;
+    }
+    try {
+        return stream->run(self, x, out, false).release().ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+void register_stream(py::module_& m) {
+    py::class_<AnyProgram>(m, "Program").def(py::init([](bool single, const py::list& stages) -> AnyProgram {
+        if (single) return make_program<float>(stages);
+        return make_program<double>(stages);
+    }));
+
+    py::class_<AnyStream> stream(m, "Stream");
+    stream
+        .def(py::init([](const AnyProgram& program, int64_t rows, bool unbatched) {
+            if (rows < 0) throw py::value_error("batch_size: expected at least 0 rows, got " + std::to_string(rows));
+            return std::make_unique<AnyStream>(program, rows, unbatched);
+        }))
+        .def(py::init([](const AnyStream& other) { return std::make_unique<AnyStream>(other); }))
+        .def_property_readonly(
+            "batch_size", [](AnyStream& self) { return self.use([](const auto& stream) { return stream.rows(); }); })
+        .def_property_readonly(
+            "output_size",
+            [](AnyStream& self) { return self.use([](const auto& stream) { return stream.program().output_size(); }); })
+        .def(
+            "process",
+            [](const py::object& self, const py::object& x, const py::object& out) {
+                return self.cast<AnyStream&>().run(self, x, out, true);
+            },
+            py::arg("x"), py::arg("out") = py::none())
+        .def("_attach",
+             [](AnyStream& self) {
+                 return self.use([](auto& stream) {
+                     stream.attach();
+                     return stream.rows() - 1;
+                 });
+             })
+        .def("_detach",
+             [](AnyStream& self, int64_t row) {
+                 self.use([=](auto& stream) {
+                     check_rows(stream, {row, row + 1});
+                     stream.detach(row);
+                 });
+             })
+        .def("_reset",
+             [](AnyStream& self, int64_t row) {
+                 self.use([=](auto& stream) {
+                     check_rows(stream, {row, row + 1});
+                     stream.reset(row);
+                 });
+             })
+        .def("_read_state",
+             [](AnyStream& self, size_t stage, int64_t begin, int64_t end) {
+                 return self.use([=](const auto& stream) { return read_state(stream, stage, {begin, end}); });
+             })
+        .def("_write_state", [](AnyStream& self, size_t stage, int64_t begin, int64_t end, const py::tuple& parts) {
+            self.use([&](auto& stream) { write_state(stream, stage, {begin, end}, parts); });
+        });
+    static PyMethodDef step_method = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(step)),
+                                      METH_FASTCALL | METH_KEYWORDS, kStepDoc};
+    stream.attr("step") = py::reinterpret_steal<py::object>(
+        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &step_method));
+}
+
+}  // namespace rnncore

@@ -1,0 +1,295 @@
+#include "stream.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "dispatch.hpp"
+#include "pass.hpp"
+#include "schedule.hpp"
+#include "threads.hpp"
+
+namespace rnncore {
+namespace {
+
+// Rows that a thread takes through all stages at a time, so that what is between the stages stays in its cache; and as
+// many rows of successive steps, where there are fewer.
+constexpr int64_t kMostSliceRows = 256;
+constexpr int64_t kLeastChunkRows = 64;
+
+constexpr int64_t kLeastCapacity = 8;
+
+int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+// Row r of a packed chunk of m rows a step is that of the caller's batch (rows, steps) here.
+template <class F>
+void each_row(Span rows, Span time, F&& f) {
+    const int64_t m = rows.end - rows.begin;
+    for (int64_t t = time.begin; t < time.end; ++t) {
+        for (int64_t i = 0; i < m; ++i) f((t - time.begin) * m + i, rows.begin + i, t);
+    }
+}
+
+}  // namespace
+
+// --- program ------------------------------------------------------------------------------------------------------
+
+template <class T>
+Program<T>::Program() : kernel_table_(&rnncore::kernels()) {}
+
+template <class T>
+const Kernels<T>& Program<T>::kernels() const {
+    return precision<T>(*kernel_table_);
+}
+
+template <class T>
+void Program<T>::add(Stage stage) {
+    if (I_ == 0) I_ = stage.I;
+    O_ = stage.O;
+    widest_row_ = std::max({widest_row_, stage.I, stage.O});
+    stages_.push_back(std::move(stage));
+}
+
+template <class T>
+void Program<T>::add_embedding(const T* table, int64_t V, int64_t E) {
+    table_ = Array<T>(V * E);
+    std::copy_n(table, V * E, static_cast<T*>(table_));
+    V_ = V;
+    I_ = O_ = widest_row_ = E;
+}
+
+template <class T>
+void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights) {
+    auto stack = std::make_unique<const Stack<T>>(weights, 1);
+    const CellKernels<T>& cell = stack->cell_kernels();
+    const int64_t H = stack->H, I = weights[0].I, L = stack->layers();
+    widest_gates_ = std::max(widest_gates_, cell.gates * H);
+    state_size_ += L * cell.states * H;
+    for (const Weights<T>& layer : weights) {
+        multiply_adds_ += static_cast<double>(cell.gates * H) * static_cast<double>(layer.I + H);
+    }
+    add({I, H, std::move(stack), {}, {}, Activation::none});
+}
+
+template <class T>
+void Program<T>::add_linear(const T* weight, const T* bias, int64_t I, int64_t O, Activation activation) {
+    const int64_t columns = round_up(O, kernels().lanes);
+    Stage stage{I, O, nullptr, Array<T>(I * columns), Array<T>(columns), activation};
+    kernels().pack_transposed(weight, I, O, stage.weight);
+    std::fill_n(static_cast<T*>(stage.bias), columns, T{0});
+    if (bias) std::copy_n(bias, O, static_cast<T*>(stage.bias));
+    multiply_adds_ += static_cast<double>(I) * static_cast<double>(O);
+    add(std::move(stage));
+}
+
+template <class T>
+void Program<T>::add_activation(Activation activation, int64_t size) {
+    add({size, size, nullptr, {}, {}, activation});
+}
+
+// --- stream -------------------------------------------------------------------------------------------------------
+
+template <class T>
+Stream<T>::Stream(std::shared_ptr<const Program<T>> program, int64_t rows) : program_(std::move(program)), rows_(rows) {
+    int64_t offset = 0;
+    for (size_t index = 0; index < program_->stages().size(); ++index) {
+        const Stack<T>* stack = program_->stages()[index].stack.get();
+        if (!stack) continue;
+        for (const PackedWeights<T>& weights : stack->passes) {
+            Pass pass{{}, &stack->cell_kernels(), index, {}};
+            pass.task.I = weights.I, pass.task.H = stack->H;
+            pass.task.packed = true;
+            pass.task.w = weights.w, pass.task.u = weights.u, pass.task.b_ih = weights.b_ih,
+            pass.task.b_hh = weights.b_hh;
+            pass.task.y_stride = stack->H;
+            for (int s = 0; s < pass.cell->states; ++s, offset += stack->H) pass.offset[s] = offset;
+            passes_.push_back(pass);
+        }
+    }
+    allocate(rows);
+    for (int64_t row = 0; row < rows; ++row) reset(row);
+}
+
+template <class T>
+Stream<T>::Stream(const Stream& other) : Stream(other.program_, other.rows_) {
+    for (size_t p = 0; p < passes_.size(); ++p) {
+        const Pass& from = other.passes_[p];
+        for (int s = 0; s < from.cell->states; ++s) {
+            std::copy_n(other.state(from, s, 0), rows_ * from.task.H, state(passes_[p], s, 0));
+        }
+    }
+}
+
+// Memory for so many rows. Their states stay.
+template <class T>
+void Stream<T>::allocate(int64_t capacity) {
+    const int64_t present = slot_ * capacity_;
+    Array<T> states(2 * capacity * program_->state_size());
+    for (Pass& pass : passes_) {
+        const int64_t H = pass.task.H;
+        for (int s = 0; s < pass.cell->states; ++s) {
+            T* to = states + pass.offset[s] * 2 * capacity;
+            if (capacity_ > 0) std::copy_n(pass.task.states[s] + present * H, rows_ * H, to);
+            pass.task.states[s] = to;
+        }
+    }
+    states_ = std::move(states);
+    slot_ = 0;
+    capacity_ = capacity;
+
+    chunk_rows_ = std::clamp(capacity, kLeastChunkRows, kMostSliceRows);
+    caller_row_.resize(static_cast<size_t>(chunk_rows_));
+    std::iota(caller_row_.begin(), caller_row_.end(), int64_t{0});
+    count_.assign(static_cast<size_t>(chunk_rows_ + 2), rows_);
+    parts_ = std::vector<Part>(static_cast<size_t>(std::clamp<int64_t>(capacity, 1, num_threads())));
+    for (Part& part : parts_) {
+        part.memory.add(part.pre, chunk_rows_ * program_->widest_gates());
+        for (T*& rows : part.rows) part.memory.add(rows, chunk_rows_ * program_->widest_row());
+        part.memory.allocate();
+        part.x_rows.resize(static_cast<size_t>(chunk_rows_));
+        part.offset.resize(static_cast<size_t>(chunk_rows_ + 2));
+    }
+}
+
+template <class T>
+T* Stream<T>::state(const Pass& pass, int state, int64_t row) const {
+    return pass.task.states[state] + (slot_ * capacity_ + row) * pass.task.H;
+}
+
+template <class T>
+double Stream<T>::work(int64_t steps) const {
+    return program_->multiply_adds() * static_cast<double>(rows_) * static_cast<double>(steps);
+}
+
+template <class T>
+void Stream<T>::run(const T* x, const int64_t* tokens, int64_t steps, T* y) {
+    if (rows_ == 0 || steps == 0) return;
+    const int threads = std::min(threads_for(work(steps)), static_cast<int>(parts_.size()));
+    const int64_t slices = std::min(std::max<int64_t>(threads, ceil_div(rows_, kMostSliceRows)), rows_);
+    run_team(threads, [&](Member& team) {
+        team.each(slices, [&](int64_t s) {
+            slice({rows_ * s / slices, rows_ * (s + 1) / slices}, parts_[static_cast<size_t>(team.index())], x, tokens,
+                  steps, y);
+        });
+    });
+    slot_ = (slot_ + steps) % 2;
+}
+
+template <class T>
+void Stream<T>::slice(Span rows, Part& part, const T* x, const int64_t* tokens, int64_t steps, T* y) {
+    const int64_t I = program_->input_size(), O = program_->output_size();
+    const int64_t m = rows.end - rows.begin, most_steps = chunk_rows_ / m;
+    // whether the caller's rows are in the order of packed ones already
+    const bool in_order = m == 1 || steps == 1;
+    for (int64_t t = 0, end; t < steps; t = end) {
+        end = std::min(t + most_steps, steps);
+        const int64_t at = rows.begin * steps + t;  // the caller's row, if they are
+        const T* in = x + at * I;
+        if (tokens || !in_order) {
+            each_row(rows, {t, end}, [&](int64_t to, int64_t n, int64_t step) {
+                const int64_t from = n * steps + step;
+                std::copy_n(tokens ? program_->table() + tokens[from] * I : x + from * I, I, part.rows[0] + to * I);
+            });
+            in = part.rows[0];
+        }
+        const T* out = chunk(rows, part, (slot_ + t) % 2, end - t, in, in_order ? y + at * O : nullptr);
+        if (!in_order) {
+            each_row(rows, {t, end}, [&](int64_t from, int64_t n, int64_t step) {
+                std::copy_n(out + from * O, O, y + (n * steps + step) * O);
+            });
+        }
+    }
+}
+
+template <class T>
+const T* Stream<T>::chunk(Span rows, Part& part, int64_t slot, int64_t steps, const T* in, T* out) {
+    const Kernels<T>& kernels = program_->kernels();
+    const int64_t m = rows.end - rows.begin, R = m * steps;
+    for (int64_t t = 0; t < steps; ++t) part.offset[static_cast<size_t>(slot + t)] = t * m - rows.begin;
+    // (a step more than there are: the sequences do not end)
+    const Batch batch{slot + steps + 1, capacity_, R, count_.data(), part.offset.data(), caller_row_.data(), nullptr};
+    const auto& stages = program_->stages();
+    const auto target = [&](bool last) { return last && out ? out : part.rows[in == part.rows[0]]; };
+
+    auto pass = passes_.begin();
+    for (size_t index = 0; index < stages.size(); ++index) {
+        const typename Program<T>::Stage& stage = stages[index];
+        const bool last_stage = index + 1 == stages.size();
+        for (; pass != passes_.end() && pass->stage == index; ++pass) {
+            const CellKernels<T>& cell = *pass->cell;
+            const bool last = last_stage && (pass + 1 == passes_.end() || pass[1].stage != index);
+            Forward<T> task = pass->task;
+            const Span panels{0, cell.forward_panels(task.H)};
+            task.batch = batch;
+            task.x = in;
+            task.y = target(last);
+            if (task.I > kFewInputs) {
+                for (int64_t r = 0; r < R; ++r) part.x_rows[static_cast<size_t>(r)] = in + r * task.I;
+                cell.input(task, R, part.x_rows.data(), panels, part.pre);
+            }
+            cell.forward(task, {slot, slot + steps}, rows, panels, task.I > kFewInputs ? part.pre : nullptr);
+            in = task.y;
+        }
+        if (stage.stack) continue;
+        T* to = target(last_stage);
+        if (stage.weight) {
+            kernels.linear({stage.I, stage.O, stage.activation, caller_row_.data(), in, true, stage.weight, stage.bias,
+                            to, stage.O},
+                           {0, R});
+        } else {
+            kernels.activate(stage.activation, in, to, R * stage.I);
+        }
+        in = to;
+    }
+    return in;
+}
+
+template <class T>
+void Stream<T>::attach() {
+    if (rows_ == capacity_) allocate(std::max(2 * capacity_, kLeastCapacity));
+    std::fill(count_.begin(), count_.end(), ++rows_);
+    reset(rows_ - 1);
+}
+
+template <class T>
+void Stream<T>::detach(int64_t row) {
+    std::fill(count_.begin(), count_.end(), --rows_);
+    for (const Pass& pass : passes_) {
+        for (int s = 0; s < pass.cell->states && row < rows_; ++s) {
+            std::copy_n(state(pass, s, rows_), pass.task.H, state(pass, s, row));
+        }
+    }
+}
+
+template <class T>
+void Stream<T>::reset(int64_t row) {
+    for (const Pass& pass : passes_) {
+        for (int s = 0; s < pass.cell->states; ++s) std::fill_n(state(pass, s, row), pass.task.H, T{0});
+    }
+}
+
+template <class T>
+void Stream<T>::read_state(size_t stage, int index, Span rows, T* out) const {
+    for (const Pass& pass : passes_) {
+        if (pass.stage != stage) continue;
+        out = std::copy_n(state(pass, index, rows.begin), (rows.end - rows.begin) * pass.task.H, out);
+    }
+}
+
+template <class T>
+void Stream<T>::write_state(size_t stage, int index, Span rows, const T* in) {
+    for (const Pass& pass : passes_) {
+        if (pass.stage != stage) continue;
+        const int64_t size = (rows.end - rows.begin) * pass.task.H;
+        std::copy_n(in, size, state(pass, index, rows.begin));
+        in += size;
+    }
+}
+
+template class Program<float>;
+template class Program<double>;
+template class Stream<float>;
+template class Stream<double>;
+
+}  // namespace rnncore
