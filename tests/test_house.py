@@ -80,6 +80,8 @@ MAY_INCLUDE = {
     "recompute.hpp": ["engine.hpp", "threads.hpp"],
     "pass.hpp": ["memory.hpp", "plan.hpp"],
     "forward.cpp": ["dispatch.hpp", "engine.hpp", "pass.hpp", "recompute.hpp", "schedule.hpp", "threads.hpp"],
+    "pieces.hpp": ["engine.hpp"],
+    "pieces.cpp": ["pieces.hpp"],
     "linear.hpp": ["api.hpp"],
     "linear.cpp": ["dispatch.hpp", "linear.hpp", "memory.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
     "backward.cpp": ["dispatch.hpp", "engine.hpp", "recompute.hpp", "schedule.hpp", "threads.hpp"],
@@ -98,9 +100,21 @@ MAY_INCLUDE = {
         "schedule.hpp",
         "threads.hpp",
     ],
-    "bindings/layer.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/layer.hpp", "engine.hpp"],
+    "bindings/layer.?pp": [
+        "bindings/arrays.hpp",
+        "bindings/call.hpp",
+        "bindings/layer.hpp",
+        "engine.hpp",
+        "pieces.hpp",
+    ],
     "bindings/optim.?pp": ["bindings/arrays.hpp", "bindings/optim.hpp", "update.hpp"],
-    "bindings/stack.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stack.hpp", "engine.hpp"],
+    "bindings/stack.?pp": [
+        "bindings/arrays.hpp",
+        "bindings/call.hpp",
+        "bindings/stack.hpp",
+        "engine.hpp",
+        "pieces.hpp",
+    ],
     "bindings/linear.?pp": [
         "bindings/arrays.hpp",
         "bindings/call.hpp",
@@ -318,6 +332,8 @@ def test_kernel_objects_export_one_symbol(isa, tmp_path):
 MAX_LINES = 400
 MAY_BE_LONGER = {
     "python/rnncore/functional.py": "more than half is docstrings: each cell has its own two functions",
+    "python/rnncore/layer.py": "one class and how it is saved, half of it docstrings",
+    "python/rnncore/models.py": "three containers, each with every method of a layer",
     "python/rnncore/training.py": "one class, a third of it docstrings",
     "python/rnncore/recurrent.py": "three classes with the same methods in full, most of it docstrings",
     "python/rnncore/losses.py": "seven losses, most of it docstrings",
