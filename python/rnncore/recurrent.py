@@ -212,9 +212,9 @@ class _Recurrent(Layer):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
+        _check_resets(reset_mask, reset_state)
         resets: tuple[Any, ...] = ()
-        if reset_mask is not None or reset_state is not None:
-            _needs_mask(reset_mask, reset_state)
+        if reset_mask is not None:
             starts: list[Array | None] = []
             for part in self._state_parts("reset_state", reset_state, series, shared=True):
                 if part is not None:
@@ -279,8 +279,8 @@ class _Recurrent(Layer):
             Valid steps of each sequence, 0 to T. Default: T for all.
         reset_mask : array_like of bool, (N, T), optional
             Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: every layer and direction
-            is cut before that step, and starts anew. Bits are those of the pieces in calls of their own: there a piece
-            whose start is a reset begins at `reset_state`, and read from its end one that a reset follows.
+            is cut before that step, and bits are those of the pieces in calls of their own. A piece that begins at a
+            reset starts from `reset_state`; read from its end, one that a reset follows.
         reset_state : optional
             State after a reset: like `state`, or (D*L, H) for one of all sequences. Default: zeros.
 
@@ -325,8 +325,7 @@ class _Recurrent(Layer):
             initial state; third, if `reset_state` was given, that of it. May be called several times.
         """
         first = self._input(x)
-        if reset_state is not None:
-            _needs_mask(reset_mask, reset_state)
+        _check_resets(reset_mask, reset_state)
         starts = self._split_state("reset_state", reset_state, first, shared=True)
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
@@ -387,8 +386,8 @@ class _Recurrent(Layer):
         return (series, last_state), pull_back_all
 
 
-def _needs_mask(reset_mask: ArrayLike | None, reset_state: State) -> None:
-    if reset_mask is None:
+def _check_resets(reset_mask: ArrayLike | None, reset_state: State) -> None:
+    if reset_mask is None and reset_state is not None:
         raise ValueError(f"reset_state: expected None, since there is no reset_mask, got {type(reset_state).__name__}")
 
 
