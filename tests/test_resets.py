@@ -410,6 +410,18 @@ def test_wrong_arguments_are_refused_by_name(cell, change, error, message, rng):
             call(rc.functional, {**arguments, **change})
 
 
+def test_the_oracle_refuses_by_name(cell, rng):
+    arguments = cell.arguments(rng, (T, N, I, H))
+    for change, message in (
+        ({"reset_mask": np.zeros((N, T))}, r"reset_mask: expected bool \(5, 13\), got float64 \(5, 13\)"),
+        ({"reset_mask": np.zeros((T, N), bool)}, r"reset_mask: expected bool \(5, 13\), got bool \(13, 5\)"),
+        ({"h_reset": np.zeros((N, H))}, r"h_reset: expected None, since there is no reset_mask"),
+        ({"reset_mask": np.zeros((N, T), bool), "h_reset": np.zeros((1, H))}, r"h_reset: expected shape \(5, 17\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            cell.forward(reference, {**arguments, **change})
+
+
 def test_wrong_arguments_of_one_sequence_are_refused(cell, rng):
     arguments = {k: v[0] if k in ("x", "h_0", "c_0") else v for k, v in cell.arguments(rng, (T, 1, I, H)).items()}
     for change, message in (
