@@ -93,7 +93,7 @@ def test_absent_cotangents_are_zeros(cell, rng):
         full[index] = given_one[index]
         for got, expected in zip(vjp(*given_one), vjp(*full), strict=True):
             assert np.array_equal(got, expected)
-    assert not any(g.any() for g in vjp())
+    assert not any(g.any() for g in vjp()[: 5 + cell.states])
 
 
 def test_time_major_and_batch_first_agree(cell, isa, dtype, rng):
@@ -163,7 +163,8 @@ def test_dtype_is_that_of_the_input_weights(cell, rng):
     arguments = cell.arguments(rng, SHAPE, np.float64)
     mixed = dict(arguments, w_ih=arguments["w_ih"].astype(np.float32))
     outputs, vjp = cell.vjp(rc.functional, mixed)
-    assert {a.dtype for a in (*outputs, *vjp(outputs.y.astype(np.float64)))} == {np.dtype(np.float32)}
+    gradients = vjp(outputs.y.astype(np.float64))[: 5 + cell.states]
+    assert {a.dtype for a in (*outputs, *gradients)} == {np.dtype(np.float32)}
     assert worst_error(outputs.y, cell.forward(reference, arguments).y) < 1e-5
     halves = {k: v.astype(np.float16) for k, v in arguments.items()}
     assert cell.forward(rc.functional, halves).y.dtype == np.float32

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "as_array", "as_lengths", "as_real", "batched", "named"]
+__all__ = ["Array", "as_array", "as_lengths", "as_real", "as_resets", "batched", "named"]
 
 Array = NDArray[Any]
 
@@ -43,6 +43,15 @@ def as_lengths(value: ArrayLike, unbatched: bool = False) -> Array:
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     array = np.ascontiguousarray(array, dtype=np.int64) if array.ndim else array.astype(np.int64)
     return batched("lengths", array, 0, 0) if unbatched else array
+
+
+def as_resets(value: ArrayLike, batch_axis: int | None) -> Array:
+    """Prepare the mask of steps before which states start anew; a batch axis of 1 is to be added where one is named."""
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        raise TypeError(f"reset_mask: expected bool, got {array.dtype}")
+    array = np.require(array, None, ["C", "A"])
+    return array if batch_axis is None else batched("reset_mask", array, 1, batch_axis)
 
 
 def batched(name: str, array: Array, ndim: int, axis: int) -> Array:

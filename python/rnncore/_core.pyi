@@ -54,10 +54,11 @@ class Lookup:
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 
-    def backward(self, dy: object, dh_n: object, dc_n: object, /) -> tuple[NDArray[Any], ...] | None:
-        """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, h_0 and, if there is one, c_0.
+    def backward(self, dy: object, dh_n: object, dc_n: object, /) -> tuple[Any, ...] | None:
+        """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, of the initial states and of the states after resets.
 
-        That of x is None if x is a `Lookup`: what belongs to the table is added to its `gradient`.
+        The states are h or h and c. Those after resets have None unless they were given, and that of x is None if x is
+        a `Lookup`: what belongs to the table is added to its `gradient`.
 
         None if an argument would have to be converted; nothing is computed then.
         """
@@ -102,6 +103,48 @@ def record(
     It keeps all steps, or, unless `checkpoint_every` is 0, the states every so many steps.
     """
 
+def forward_with_resets(
+    mask: object,
+    h_reset: object,
+    c_reset: object,
+    cell: Cell,
+    x: object,
+    w_ih: object,
+    w_hh: object,
+    b_ih: object,
+    b_hh: object,
+    h_0: object,
+    c_0: object,
+    lengths: object,
+    reverse: bool,
+    batch_first: bool,
+    /,
+) -> tuple[NDArray[Any], ...] | None:
+    """As `forward`, with states that start anew before the steps where the mask, bool and laid out like them, is true.
+
+    They start at h_reset and c_reset (N, H), None for zeros.
+    """
+
+def record_with_resets(
+    mask: object,
+    h_reset: object,
+    c_reset: object,
+    checkpoint_every: int,
+    cell: Cell,
+    x: object,
+    w_ih: object,
+    w_hh: object,
+    b_ih: object,
+    b_hh: object,
+    h_0: object,
+    c_0: object,
+    lengths: object,
+    reverse: bool,
+    batch_first: bool,
+    /,
+) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
+    """As `record`, with such states."""
+
 class Stack:
     """Layers on top of each other, each in one direction or two, with weights packed once. Thread-safe."""
 
@@ -120,6 +163,11 @@ class Stack:
 
         None if an argument would have to be converted or does not fit; nothing is computed then.
         """
+
+    def forward_with_resets(
+        self, x: object, state: object, lengths: object, mask: object, reset_state: object, /
+    ) -> tuple[NDArray[Any], Any] | None:
+        """As `forward`, with states that start anew, at `reset_state`, before the steps where the mask is true."""
 
 class Program:
     """Stages of a model with weights packed once, for streams. Never changes."""

@@ -24,6 +24,8 @@ __all__: list[str] = []  # for models
 class Embedded:
     """An embedding and a recurrent layer. State, output and bits are those of the one after the other."""
 
+    resets = True
+
     def __init__(self, embedding: Embedding, recurrent: Layer) -> None:
         self.embedding = embedding
         self.recurrent = recurrent
@@ -37,19 +39,22 @@ class Embedded:
         tokens = np.array(tokens, np.int64, order="C")
         return Lookup(self.embedding.parameters["weight"], tokens, self.embedding.gradients["weight"])
 
-    def run(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+    def run(
+        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[Array, State]:
         """Run both from a state of the recurrent layer."""
-        series = self._lookup(x)
-        return self.recurrent.run(self.embedding(x, lengths) if series is None else series, state, lengths)
+        series, resets = self._lookup(x), resets_of(self, reset_mask)
+        return self.recurrent.run(self.embedding(x, lengths) if series is None else series, state, lengths, *resets)
 
     def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[tuple[Array, State], PullBack]:
         """Run both for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        resets = resets_of(self, reset_mask)
         series = self._lookup(x)
         if series is None:
             (vectors, _), pull_back_embedding = self.embedding.vjp(x, None, lengths)
-            output, pull_back_recurrent = self.recurrent.vjp(vectors, state, lengths)
+            output, pull_back_recurrent = self.recurrent.vjp(vectors, state, lengths, *resets)
 
             def pull_back_both(dy: Any = None, dstate: State = None) -> tuple[None, State]:
                 dvectors, dinitial = pull_back_recurrent(dy, dstate)
@@ -58,7 +63,7 @@ class Embedded:
 
             return output, pull_back_both
 
-        output, pull_back = self.recurrent.vjp(series, state, lengths)
+        output, pull_back = self.recurrent.vjp(series, state, lengths, *resets)
         padding = self.embedding.padding_index
 
         def pull_back_lookup(dy: Any = None, dstate: State = None) -> tuple[None, State]:
@@ -74,6 +79,15 @@ class Embedded:
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths of the output."""
         return self.recurrent.output_lengths(lengths)
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
+        """Return the mask of resets of the output."""
+        return self.recurrent.output_resets(reset_mask)
+
+
+def resets_of(layer: Layer | Embedded, reset_mask: ArrayLike | None) -> tuple[ArrayLike, ...]:
+    """Return what a layer is given of a mask, after the lengths: nothing if it has no use for one."""
+    return (reset_mask,) if reset_mask is not None and layer.resets else ()
 
 
 def stages(layers: Sequence[Layer]) -> list[tuple[int, Layer | Embedded]]:

@@ -43,23 +43,33 @@ class Frozen:
     False
     """
 
-    __slots__ = ("_forward", "_layer")
+    __slots__ = ("_forward", "_layer", "_stack")
 
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
-        self._forward = self._layer._pack().forward
+        self._stack = self._layer._pack()
+        self._forward = self._stack.forward
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
         """The parameters that were packed."""
         return self._layer.parameters
 
-    def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        reset_mask: ArrayLike | None = None,
+        reset_state: Any = None,
+    ) -> tuple[NDArray[Any], Any]:
         """Run the layer on x. Parameters, results and errors are those of a call of the layer, and so are the bits.
 
         Fastest if x and the state are C-contiguous arrays of the layer's dtype and x has a batch axis: then nothing
         is converted.
         """
+        if reset_mask is not None or reset_state is not None:
+            return self._layer._run_with_resets(self._stack, x, state, lengths, reset_mask, reset_state)
         result = self._forward(x, state, lengths)
         return self._layer._run_converted(self._forward, x, state, lengths) if result is None else result
 

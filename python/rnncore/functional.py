@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rnncore import _core
-from rnncore._conversion import Array, as_array, as_lengths, as_real, batched, named
+from rnncore._conversion import Array, as_array, as_lengths, as_real, as_resets, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
 
@@ -62,7 +62,10 @@ class LSTMOutput(NamedTuple):
 
 
 class RNNGradients(NamedTuple):
-    """Gradients of the arguments of `rnn`; zeros stood in for arguments that were None."""
+    """Gradients of the arguments of `rnn`; zeros stood in for arguments that were None.
+
+    `h_reset` is None unless it was given.
+    """
 
     x: Array
     w_ih: Array
@@ -70,10 +73,14 @@ class RNNGradients(NamedTuple):
     b_ih: Array
     b_hh: Array
     h_0: Array
+    h_reset: Array | None = None
 
 
 class GRUGradients(NamedTuple):
-    """Gradients of the arguments of `gru`; zeros stood in for arguments that were None."""
+    """Gradients of the arguments of `gru`; zeros stood in for arguments that were None.
+
+    `h_reset` is None unless it was given.
+    """
 
     x: Array
     w_ih: Array
@@ -81,10 +88,14 @@ class GRUGradients(NamedTuple):
     b_ih: Array
     b_hh: Array
     h_0: Array
+    h_reset: Array | None = None
 
 
 class LSTMGradients(NamedTuple):
-    """Gradients of the arguments of `lstm`; zeros stood in for arguments that were None."""
+    """Gradients of the arguments of `lstm`; zeros stood in for arguments that were None.
+
+    `h_reset` and `c_reset` are None unless they were given.
+    """
 
     x: Array
     w_ih: Array
@@ -93,6 +104,8 @@ class LSTMGradients(NamedTuple):
     b_hh: Array
     h_0: Array
     c_0: Array
+    h_reset: Array | None = None
+    c_reset: Array | None = None
 
 
 class _Arguments:
@@ -149,12 +162,33 @@ class _Arguments:
         array = as_array(name, value, self.dtype)
         return array if self.batch_axis is None else batched(name, array, 1, 0)
 
-    def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Array, ...]:
-        """Return the core's results in the caller's shapes: a series comes first, states last."""
+    def resets(
+        self, mask: ArrayLike | None, h_reset: ArrayLike | None, c_reset: ArrayLike | None
+    ) -> tuple[Array | None, ...]:
+        """Prepare where states start anew, and at what."""
+        if mask is None:
+            name = "c_reset" if h_reset is None else "h_reset"
+            raise ValueError(f"{name}: expected None, since there is no reset_mask")
+        starts = self.start("h_reset", h_reset), self.start("c_reset", c_reset)
+        return as_resets(mask, self.batch_axis), *starts
+
+    def start(self, name: str, value: ArrayLike | None) -> Array | None:
+        """Prepare a state after resets: of each sequence, or one for all."""
+        if value is None or self.batch_axis is not None or np.ndim(value) != 1:
+            return self.state(name, value)
+        N = self.positional[1].shape[0 if self.positional[-1] else 1]
+        return np.tile(as_array(name, value, self.dtype), (N, 1))
+
+    def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Any, ...]:
+        """Return the core's results in the caller's shapes: a series comes first; states, or None for some, last."""
         if self.batch_axis is None:
             return (series, *rest)
         first_state = len(rest) - states
-        return (series.squeeze(self.batch_axis), *rest[:first_state], *(s[0] for s in rest[first_state:]))
+        return (
+            series.squeeze(self.batch_axis),
+            *rest[:first_state],
+            *(None if s is None else s[0] for s in rest[first_state:]),
+        )
 
 
 # The core takes arrays that need no conversion as they are, and returns None at once where one does.
@@ -200,6 +234,39 @@ def _converting_pull_back(
     return call.unbatched(*gradients, states=len(gradients) - 5)
 
 
+def _forward_with_resets(resets: tuple[ArrayLike | None, ...], cell: Cell, *arguments: Any) -> tuple[Array, ...]:
+    """`_forward` with (reset_mask, h_reset, c_reset)."""
+    outputs = _core.forward_with_resets(*resets, cell, *arguments)
+    if outputs is not None:
+        return outputs
+    call = _Arguments(cell, *arguments)
+    outputs = _core.forward_with_resets(*call.resets(*resets), *call.positional)
+    assert outputs is not None
+    return call.unbatched(*outputs, states=len(outputs) - 1)
+
+
+def _record_with_resets(
+    resets: tuple[ArrayLike | None, ...], every: int, *arguments: Any
+) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
+    """`_record` with (reset_mask, h_reset, c_reset)."""
+    call = _Arguments(*arguments)
+    recorded = _core.record_with_resets(*call.resets(*resets), every, *call.positional)
+    assert recorded is not None
+    outputs, recording = recorded
+    states = len(outputs) - 1
+    one_for_all = [call.batch_axis is None and np.ndim(start) == 1 for start in resets[1 : 1 + states]]
+
+    def pull_back(*cotangents: ArrayLike | None) -> tuple[Any, ...]:
+        gradients = _converting_pull_back(recording, call, *cotangents)
+        starts = (
+            gradient.sum(axis=0) if one else gradient
+            for one, gradient in zip(one_for_all, gradients[5 + states :], strict=True)
+        )
+        return *gradients[: 5 + states], *starts
+
+    return call.unbatched(*outputs, states=states), pull_back
+
+
 def _every(checkpoint_every: int | None) -> int:
     """Return it as the core has it: 0 for None, and no more than its integers hold."""
     if checkpoint_every is None:
@@ -230,6 +297,8 @@ def rnn(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
 ) -> RNNOutput:
     """Run one layer of a simple recurrent network (Elman 1990) in one direction.
 
@@ -258,6 +327,13 @@ def rnn(
     batch_first : bool
         Whether x and y have the batch axis first (True) or the time axis.
 
+    reset_mask : array_like of bool, (N, T), optional
+        Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: the sequence is cut before
+        that step, which starts from `h_reset` and not from the state before it. Bits are those of the pieces in calls
+        of their own. With `reverse` the cuts are the same, and each piece is read from its end.
+    h_reset : array_like, (N, H), optional
+        State after a reset, (H,) for one of all sequences. Default: zeros.
+
     Returns
     -------
     RNNOutput
@@ -278,7 +354,11 @@ def rnn(
     array([0.5, 1. , 1.5], dtype=float32)
     """
     cell = _rnn_cell(nonlinearity)
-    return named(RNNOutput, _forward(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    if reset_mask is h_reset is None:
+        return named(RNNOutput, _forward(cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    resets = reset_mask, h_reset, None
+    arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+    return named(RNNOutput, _forward_with_resets(resets, cell, *arguments))
 
 
 def rnn_vjp(
@@ -293,6 +373,8 @@ def rnn_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
     checkpoint_every: int | None = None,
 ) -> tuple[RNNOutput, Callable[..., RNNGradients]]:
     """Run `rnn` and return, with its output, the function that pulls gradients back through it.
@@ -315,8 +397,8 @@ def rnn_vjp(
         As `rnn` returns it, in the same bits.
     vjp : callable
         ``vjp(dy=None, dh_n=None)`` takes the gradients of a scalar loss with respect to y and h_n, None for zeros, and
-        returns those of the arguments as `RNNGradients`, always all six. dy is ignored at padded steps, and the
-        gradient of x is zero there. May be called several times, from any thread.
+        returns those of the arguments as `RNNGradients`: all six, and that of `h_reset` if given. dy is ignored at
+        padded steps, and the gradient of x is zero there. May be called several times, from any thread.
 
     Examples
     --------
@@ -328,9 +410,14 @@ def rnn_vjp(
     array([[3.]])
     """
     cell = _rnn_cell(nonlinearity)
-    outputs, pull_back = _record(
-        _every(checkpoint_every), cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    )
+    if reset_mask is h_reset is None:
+        outputs, pull_back = _record(
+            _every(checkpoint_every), cell, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+        )
+    else:
+        resets = reset_mask, h_reset, None
+        arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+        outputs, pull_back = _record_with_resets(resets, _every(checkpoint_every), cell, *arguments)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> RNNGradients:
         return named(RNNGradients, pull_back(dy, dh_n, None))
@@ -350,6 +437,9 @@ def lstm(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
+    c_reset: ArrayLike | None = None,
 ) -> LSTMOutput:
     """Run one layer of long short-term memory (Hochreiter & Schmidhuber 1997) in one direction.
 
@@ -377,6 +467,13 @@ def lstm(
     batch_first : bool
         Whether x and y have the batch axis first (True) or the time axis.
 
+    reset_mask : array_like of bool, (N, T), optional
+        Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: the sequence is cut before
+        that step, which starts from `h_reset` and not from the state before it. Bits are those of the pieces in calls
+        of their own. With `reverse` the cuts are the same, and each piece is read from its end.
+    h_reset, c_reset : array_like, (N, H), optional
+        States after a reset, (H,) for one of all sequences. Default: zeros.
+
     Returns
     -------
     LSTMOutput
@@ -401,7 +498,13 @@ def lstm(
     >>> bool((y[1, 1] == h_n[1]).all()), y[1, 2:].any()
     (True, np.False_)
     """
-    return named(LSTMOutput, _forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first))
+    if reset_mask is h_reset is c_reset is None:
+        return named(
+            LSTMOutput, _forward(Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
+        )
+    resets = reset_mask, h_reset, c_reset
+    arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
+    return named(LSTMOutput, _forward_with_resets(resets, Cell.lstm, *arguments))
 
 
 def lstm_vjp(
@@ -416,6 +519,9 @@ def lstm_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
+    c_reset: ArrayLike | None = None,
     checkpoint_every: int | None = None,
 ) -> tuple[LSTMOutput, Callable[..., LSTMGradients]]:
     """Run `lstm` and return, with its output, the function that pulls gradients back through it.
@@ -437,9 +543,10 @@ def lstm_vjp(
     output : LSTMOutput
         As `lstm` returns it, in the same bits.
     vjp : callable
-        ``vjp(dy=None, dh_n=None, dc_n=None)`` takes the gradients of a scalar loss with respect to y, h_n and c_n,
-        None for zeros, and returns those of the arguments as `LSTMGradients`, always all seven. dy is ignored at
-        padded steps, and the gradient of x is zero there. May be called several times, from any thread.
+        ``vjp(dy=None, dh_n=None, dc_n=None)`` takes the gradients of a scalar loss with respect to y, h_n and c_n, None
+        for zeros, and returns those of the arguments as `LSTMGradients`: all seven, and those of `h_reset` and
+        `c_reset` if given. dy is ignored at padded steps, and the gradient of x is zero there. May be called several
+        times, from any thread.
 
     Examples
     --------
@@ -452,9 +559,14 @@ def lstm_vjp(
     >>> gradients.w_hh.shape, gradients.c_0.shape
     ((16, 4), (2, 4))
     """
-    outputs, pull_back = _record(
-        _every(checkpoint_every), Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
-    )
+    if reset_mask is h_reset is c_reset is None:
+        outputs, pull_back = _record(
+            _every(checkpoint_every), Cell.lstm, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first
+        )
+    else:
+        resets = reset_mask, h_reset, c_reset
+        arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, reverse, batch_first)
+        outputs, pull_back = _record_with_resets(resets, _every(checkpoint_every), Cell.lstm, *arguments)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None) -> LSTMGradients:
         return named(LSTMGradients, pull_back(dy, dh_n, dc_n))
@@ -473,6 +585,8 @@ def gru(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
 ) -> GRUOutput:
     """Run one layer of gated recurrent units (Cho et al. 2014, reset-after form) in one direction.
 
@@ -500,6 +614,13 @@ def gru(
     batch_first : bool
         Whether x and y have the batch axis first (True) or the time axis.
 
+    reset_mask : array_like of bool, (N, T), optional
+        Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: the sequence is cut before
+        that step, which starts from `h_reset` and not from the state before it. Bits are those of the pieces in calls
+        of their own. With `reverse` the cuts are the same, and each piece is read from its end.
+    h_reset : array_like, (N, H), optional
+        State after a reset, (H,) for one of all sequences. Default: zeros.
+
     Returns
     -------
     GRUOutput
@@ -519,8 +640,15 @@ def gru(
     >>> y, h_n = rc.functional.gru(x, w_ih, w_hh)  # one sequence, no batch axis
     >>> y.shape, h_n.shape
     ((5, 4), (4,))
+    >>> y, h_n = rc.functional.gru(x, w_ih, w_hh, reset_mask=[False, False, True, False, False])
+    >>> bool((y[2:] == rc.functional.gru(x[2:], w_ih, w_hh).y).all())
+    True
     """
-    return named(GRUOutput, _forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    if reset_mask is h_reset is None:
+        return named(GRUOutput, _forward(Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first))
+    resets = reset_mask, h_reset, None
+    arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+    return named(GRUOutput, _forward_with_resets(resets, Cell.gru, *arguments))
 
 
 def gru_vjp(
@@ -534,6 +662,8 @@ def gru_vjp(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     batch_first: bool = True,
+    reset_mask: ArrayLike | None = None,
+    h_reset: ArrayLike | None = None,
     checkpoint_every: int | None = None,
 ) -> tuple[GRUOutput, Callable[..., GRUGradients]]:
     """Run `gru` and return, with its output, the function that pulls gradients back through it.
@@ -556,8 +686,8 @@ def gru_vjp(
         As `gru` returns it, in the same bits.
     vjp : callable
         ``vjp(dy=None, dh_n=None)`` takes the gradients of a scalar loss with respect to y and h_n, None for zeros, and
-        returns those of the arguments as `GRUGradients`, always all six. dy is ignored at padded steps, and the
-        gradient of x is zero there. May be called several times, from any thread.
+        returns those of the arguments as `GRUGradients`: all six, and that of `h_reset` if given. dy is ignored at
+        padded steps, and the gradient of x is zero there. May be called several times, from any thread.
 
     Examples
     --------
@@ -569,9 +699,14 @@ def gru_vjp(
     >>> vjp(dh_n=np.ones_like(h_n)).x.shape
     (2, 5, 3)
     """
-    outputs, pull_back = _record(
-        _every(checkpoint_every), Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
-    )
+    if reset_mask is h_reset is None:
+        outputs, pull_back = _record(
+            _every(checkpoint_every), Cell.gru, x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first
+        )
+    else:
+        resets = reset_mask, h_reset, None
+        arguments = (x, w_ih, w_hh, b_ih, b_hh, h_0, None, lengths, reverse, batch_first)
+        outputs, pull_back = _record_with_resets(resets, _every(checkpoint_every), Cell.gru, *arguments)
 
     def vjp(dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> GRUGradients:
         return named(GRUGradients, pull_back(dy, dh_n, None))

@@ -110,6 +110,9 @@ class Layer:
         Size of the last axis of the input and of the output. None: whatever comes, and the same as the input.
     rng : numpy.random.Generator or None
         What a layer that draws random numbers in training draws them from.
+    resets : bool
+        Whether `run` and `vjp` take a `reset_mask` after the lengths: True for recurrent layers and models. False, the
+        default, for layers that carry nothing from one step to the next.
 
     Examples
     --------
@@ -139,6 +142,7 @@ class Layer:
     input_size: int | None = None
     output_size: int | None = None
     rng: np.random.Generator | None = None
+    resets: bool = False
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None = None, dtype: DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)
@@ -266,6 +270,10 @@ class Layer:
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the output has if the input has these; None if it has no padded steps."""
         return lengths
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
+        """Return the mask of resets that the output has if the input has this; None if its steps are others."""
+        return reset_mask
 
     def input_shape(self) -> tuple[Any, ...]:
         """Return the shape of an input, with letters for the axes of any size."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore.embedded import stages
+from rnncore.embedded import resets_of, stages
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
 from rnncore.streaming import Stages, States, stages_of
 
@@ -18,6 +18,8 @@ __all__ = ["Concat", "Residual", "Sequential"]
 
 class Container(Layer):
     """Layers and what they share: flat vectors, whose parts the layers use from then on."""
+
+    resets = True
 
     def __init__(self, *layers: Layer) -> None:
         if not layers:
@@ -98,7 +100,7 @@ class Container(Layer):
             raise ValueError(f"{name}: expected a tuple of {len(self.layers)} states, one for each layer, got {got}")
         return tuple(state)
 
-    def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+    def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None) -> Array:
         """Run the model on x, from zero states. Nothing is kept and nothing is dropped out.
 
         Parameters
@@ -107,13 +109,15 @@ class Container(Layer):
             What the first layer takes.
         lengths : array_like of int, (N,), optional
             Valid steps of each sequence, 0 to T. Default: T for all.
+        reset_mask : array_like of bool, (N, T), optional
+            True where a new episode starts: there recurrent layers go back to zero states before the step.
 
         Returns
         -------
         y : ndarray
             Of the last layer. `run` returns the states too.
         """
-        y: Array = self.run(x, None, lengths)[0]
+        y: Array = self.run(x, None, lengths, *resets_of(self, reset_mask))[0]
         return y
 
 
@@ -139,6 +143,10 @@ class Sequential(Container):
     -----
     Lengths go through: padded steps are neither computed nor counted anywhere. The state of a model is a tuple of the
     states of its layers, None for those that have none.
+
+    A reset mask goes through likewise: `run` and `vjp` hand it to recurrent layers and models, which go back to zero
+    states there. It ends at `Last`, `MeanPool` and `Repeat`, since what follows has no such steps. For states other
+    than zero after a reset, call a recurrent layer by itself.
 
     An `Embedding` right before a recurrent layer runs as one with it, in the same bits: the vectors of the tokens are
     not copied into a series, and where there are fewer rows in the table than a quarter of the steps in the batch, the
@@ -194,20 +202,24 @@ class Sequential(Container):
         """Return the shape that the first layer takes."""
         return self.layers[0].input_shape()
 
-    def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
+    def run(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[Any, State]:
         """Run the model on x from a state: the output, and the new states of the layers."""
         states = self._states(state)
         for index, stage in self._stages:
-            x, states[index] = stage.run(x, states[index], lengths)
-            lengths = stage.output_lengths(lengths)
+            x, states[index] = stage.run(x, states[index], lengths, *resets_of(stage, reset_mask))
+            lengths, reset_mask = stage.output_lengths(lengths), stage.output_resets(reset_mask)
         return x, tuple(states)
 
-    def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
+    def vjp(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[tuple[Any, State], PullBack]:
         """Run the model on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         states, pull_backs = self._states(state), []
         for index, stage in self._stages:
-            (x, states[index]), pull_back = stage.vjp(x, states[index], lengths)
-            lengths = stage.output_lengths(lengths)
+            (x, states[index]), pull_back = stage.vjp(x, states[index], lengths, *resets_of(stage, reset_mask))
+            lengths, reset_mask = stage.output_lengths(lengths), stage.output_resets(reset_mask)
             pull_backs.append((index, pull_back))
 
         def pull_back_all(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
@@ -236,6 +248,12 @@ class Sequential(Container):
         for layer in self.layers:
             lengths = layer.output_lengths(lengths)
         return lengths
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
+        """Return the mask of resets that the output of the last layer has."""
+        for layer in self.layers:
+            reset_mask = layer.output_resets(reset_mask)
+        return reset_mask
 
     def output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the shape of the output of the last layer."""
@@ -290,16 +308,20 @@ class Residual(Container):
             )
         self.input_size = self.output_size = layer.output_size
 
-    def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
+    def run(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[Any, State]:
         """Run the layer on x from a state: its output plus x, and its new state."""
         (initial,) = self._state_of("state", state)
-        y, new = self.layers[0].run(x, initial, lengths)
+        y, new = self.layers[0].run(x, initial, lengths, *resets_of(self.layers[0], reset_mask))
         return y + _kept(x, y.shape, lengths), (new,)
 
-    def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
+    def vjp(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         (initial,) = self._state_of("state", state)
-        (y, new), pull_back = self.layers[0].vjp(x, initial, lengths)
+        (y, new), pull_back = self.layers[0].vjp(x, initial, lengths, *resets_of(self.layers[0], reset_mask))
 
         def pull_back_sum(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
             (dnew,) = self._state_of("dstate", dstate)
@@ -311,6 +333,10 @@ class Residual(Container):
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the layer's output has."""
         return self.layers[0].output_lengths(lengths)
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
+        """Return the mask of resets that the layer's output has."""
+        return self.layers[0].output_resets(reset_mask)
 
 
 def _kept(x: ArrayLike, shape: tuple[int, ...], lengths: ArrayLike | None) -> Array:
@@ -350,19 +376,23 @@ class Concat(Container):
         outputs = [self.input_size if layer.output_size is None else layer.output_size for layer in layers]
         self.output_size = None if None in outputs else sum(size for size in outputs if size is not None)
 
-    def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
+    def run(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[Any, State]:
         """Run every branch on x from its state: the joined outputs, and the new states."""
         results = [
-            layer.run(x, initial, lengths)
+            layer.run(x, initial, lengths, *resets_of(layer, reset_mask))
             for layer, initial in zip(self.layers, self._state_of("state", state), strict=True)
         ]
         return np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)
 
-    def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
+    def vjp(
+        self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
+    ) -> tuple[tuple[Any, State], PullBack]:
         """Run every branch on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         results, pull_backs = [], []
         for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
-            result, pull_back = layer.vjp(x, initial, lengths)
+            result, pull_back = layer.vjp(x, initial, lengths, *resets_of(layer, reset_mask))
             results.append(result)
             pull_backs.append(pull_back)
         ends = np.cumsum([y.shape[-1] for y, _ in results])[:-1]
@@ -381,6 +411,10 @@ class Concat(Container):
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the first branch's output has."""
         return self.layers[0].output_lengths(lengths)
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
+        """Return the mask of resets that the first branch's output has."""
+        return self.layers[0].output_resets(reset_mask)
 
     def output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the shape of the first branch's output, with the sizes of all summed."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import functional
-from rnncore._conversion import as_array, as_lengths
+from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
@@ -75,6 +75,7 @@ class _Recurrent(Layer):
         if cls.__doc__ is not None:  # it is under python -OO
             cls.__doc__ += _ARGUMENTS
 
+    resets = True
     input_size: int
     rng: np.random.Generator
     _gates: ClassVar[int]
@@ -142,8 +143,10 @@ class _Recurrent(Layer):
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def _state_parts(self, name: str, state: State, like_x: Array | Lookup) -> tuple[Array | None, ...]:
-        """h, or h and c, each None or of the caller's shape."""
+    def _state_parts(
+        self, name: str, state: State, like_x: Array | Lookup, shared: bool = False
+    ) -> tuple[Array | None, ...]:
+        """h, or h and c, each None or of the caller's shape; if `shared`, there may be one for all sequences."""
         if state is None:
             parts: tuple[Any, ...] = (None,) * self._states
         elif self._states == 1:
@@ -155,25 +158,30 @@ class _Recurrent(Layer):
         batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
         expected = (len(self._passes()), *batch, self.hidden_size)
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
+        of_all = (expected[0], self.hidden_size)
         for array in arrays:
-            if array is not None and array.shape != expected:
-                raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+            if array is not None and array.shape != expected and not (shared and array.shape == of_all):
+                shapes = f"{expected} or {of_all}" if shared and batch else f"{expected}"
+                raise ValueError(f"{name}: expected shape {shapes}, got {array.shape}")
         return arrays
 
-    def _split_state(self, name: str, state: State, like_x: Array | Lookup) -> list[tuple[Array | None, Array | None]]:
+    def _split_state(
+        self, name: str, state: State, like_x: Array | Lookup, shared: bool = False
+    ) -> list[tuple[Array | None, Array | None]]:
         """(h, c) of each pass; None stands for zeros."""
         passes = len(self._weights)
         if state is None:
             return [(None, None)] * passes
-        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x)]
+        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x, shared)]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
-    def _join_states(self, states: list[tuple[Array, ...]]) -> State:
+    def _join_states(self, states: list[tuple[Any, ...]]) -> State:
         if len(states) == 1:
-            joined = tuple(part[np.newaxis] for part in states[0])
+            joined = tuple(None if part is None else part[np.newaxis] for part in states[0])
         else:
-            joined = tuple(np.stack(column) for column in zip(*states, strict=True))
+            columns = zip(*states, strict=True)
+            joined = tuple(None if column[0] is None else np.stack(column) for column in columns)
         return joined if self._states > 1 else joined[0]
 
     def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
@@ -187,7 +195,13 @@ class _Recurrent(Layer):
         return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
 
     def _run_converted(
-        self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
+        self,
+        forward: Callable[..., Any],
+        x: ArrayLike,
+        state: State,
+        lengths: ArrayLike | None,
+        reset_mask: ArrayLike | None = None,
+        reset_state: State = None,
     ) -> tuple[Array, State]:
         """Check and convert what the core does not take as it is, and run."""
         series = self._input(x)
@@ -199,13 +213,25 @@ class _Recurrent(Layer):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
+        _check_resets(reset_mask, reset_state)
+        resets: tuple[Any, ...] = ()
+        if reset_mask is not None:
+            starts: list[Array | None] = []
+            for part in self._state_parts("reset_state", reset_state, series, shared=True):
+                if part is not None:
+                    part = as_array("reset_state", part[:, np.newaxis] if part.ndim == 2 else part, self.dtype)
+                    shape = part.shape[0], 1 if unbatched else series.shape[axis], part.shape[2]
+                    part = np.ascontiguousarray(np.broadcast_to(part, shape))
+                starts.append(part)
+            mask = as_resets(reset_mask, axis if unbatched else None)
+            resets = mask, tuple(starts) if self._states > 1 else starts[0]
         if not isinstance(series, Lookup) and unbatched:
             series = np.expand_dims(series, axis)
         if lengths is not None:
             lengths = as_lengths(lengths, unbatched)
             if lengths.shape != (series.shape[axis],):
                 raise ValueError(f"lengths: expected shape {(series.shape[axis],)}, got {lengths.shape}")
-        result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths)
+        result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths, *resets)
         assert result is not None
         y, last = result
         if not unbatched:
@@ -240,7 +266,14 @@ class _Recurrent(Layer):
         """
         return Frozen(self)
 
-    def __call__(self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        reset_mask: ArrayLike | None = None,
+        reset_state: State = None,
+    ) -> tuple[Array, State]:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
 
         Parameters
@@ -252,6 +285,12 @@ class _Recurrent(Layer):
             directions; l0, l0_reverse, l1, ... Default: zeros.
         lengths : array_like of int, (N,), optional
             Valid steps of each sequence, 0 to T. Default: T for all.
+        reset_mask : array_like of bool, (N, T), optional
+            Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: every layer and direction
+            is cut before that step, and bits are those of the pieces in calls of their own. A piece that begins at a
+            reset starts from `reset_state`; read from its end, one that a reset follows.
+        reset_state : optional
+            State after a reset: like `state`, or (D*L, H) for one of all sequences. Default: zeros.
 
         Returns
         -------
@@ -260,14 +299,25 @@ class _Recurrent(Layer):
         state : as the argument
             Each sequence's state after its last valid step.
         """
-        forward = self._pack().forward
-        result = forward(x, state, lengths)
-        return self._run_converted(forward, x, state, lengths) if result is None else result
+        stack = self._pack()
+        if reset_mask is not None or reset_state is not None:
+            return self._run_with_resets(stack, x, state, lengths, reset_mask, reset_state)
+        result = stack.forward(x, state, lengths)
+        return self._run_converted(stack.forward, x, state, lengths) if result is None else result
 
     run = __call__
 
+    def _run_with_resets(self, stack: Stack, *arguments: Any) -> tuple[Array, State]:
+        result = stack.forward_with_resets(*arguments)
+        return self._run_converted(stack.forward_with_resets, *arguments) if result is None else result
+
     def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        reset_mask: ArrayLike | None = None,
+        reset_state: State = None,
     ) -> tuple[tuple[Array, State], PullBack]:
         """Run the layer on x for training: with dropout, and with the function that pulls gradients back.
 
@@ -280,18 +330,25 @@ class _Recurrent(Layer):
         pull_back : callable
             ``pull_back(dy=None, dstate=None)`` takes the gradients of a scalar loss with respect to y and the final
             state, None for zeros, **adds** those of the parameters to `gradients`, and returns those of x and of the
-            initial state. May be called several times.
+            initial state; third, if `reset_state` was given, that of it. May be called several times.
         """
         first = self._input(x)
+        _check_resets(reset_mask, reset_state)
+        starts = self._split_state("reset_state", reset_state, first, shared=True)
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
 
         series: Any = first
         states, outputs = [], []
         initial = self._split_state("state", state, first)
-        for (k, _, reverse), weights, (h, c) in zip(self._passes(), self._weights, initial, strict=True):
+        passes = zip(self._passes(), self._weights, initial, starts, strict=True)
+        for (k, _, reverse), weights, (h, c), start in passes:
             arguments = (series, *weights, h, c, lengths, reverse, self.batch_first)
-            (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
+            if reset_mask is None:
+                (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
+            else:
+                resets = reset_mask, *start
+                (y, *last), pull_back = functional._record_with_resets(resets, self._every, self._cell, *arguments)
             pull_backs.append(pull_back)
             outputs.append(y)
             states.append(tuple(last))
@@ -307,12 +364,13 @@ class _Recurrent(Layer):
         last_state = self._join_states(states)
         y_shape = series.shape
 
-        def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array | None, State]:
+        def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> Any:
             dseries = None if dy is None else np.asarray(dy)
             if dseries is not None and dseries.shape != y_shape:
                 raise ValueError(f"dy: expected shape {y_shape}, got {dseries.shape}")
             dlast = self._split_state("dstate", dstate, first)
             dinitial: list[Any] = [None] * len(dlast)
+            dstarts: list[Any] = [None] * len(dlast)
             H, directions = self.hidden_size, 1 + self.bidirectional
             for k in reversed(range(self.num_layers)):
                 mask = masks[k]
@@ -326,11 +384,19 @@ class _Recurrent(Layer):
                     dx = gradients[0] if dx is None else dx + gradients[0]  # both None if x is a lookup
                     for total, gradient in zip(self._weight_gradients[index], gradients[1:], strict=False):
                         total += gradient
-                    dinitial[index] = gradients[5:]
+                    dinitial[index] = gradients[5 : 5 + self._states]
+                    dstarts[index] = gradients[5 + self._states :]
                 dseries = dx
-            return dseries, self._join_states(dinitial)
+            if reset_state is None:
+                return dseries, self._join_states(dinitial)
+            return dseries, self._join_states(dinitial), self._join_states(dstarts)
 
         return (series, last_state), pull_back_all
+
+
+def _check_resets(reset_mask: ArrayLike | None, reset_state: State) -> None:
+    if reset_mask is None and reset_state is not None:
+        raise ValueError(f"reset_state: expected None, since there is no reset_mask, got {type(reset_state).__name__}")
 
 
 class RNN(_Recurrent):

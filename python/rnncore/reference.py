@@ -9,7 +9,7 @@ Letters: T steps, N batch rows, I inputs, H hidden units, G gates. `dv` is the g
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -146,17 +146,22 @@ class Step(NamedTuple):
 
     t: int
     rows: NDArray[np.intp]  # the batch rows with a valid input at t
+    anew: NDArray[np.bool_]  # (rows,), whether the state before it was that after a reset
     h_previous: Array  # (rows, H)
     saved: Saved
 
 
 def run_forward(
-    cell: Cell, weights: Weights, x: Array, state_0: State, lengths: NDArray[np.intp], reverse: bool
-) -> tuple[Array, State, list[Step]]:
-    """Return y (T, N, H), the final state and the steps taken, for x (T, N, I).
+    cell: Cell, weights: Weights, x: Array, state_0: State, lengths: NDArray[np.intp], reverse: bool,
+    resets: NDArray[np.bool_], state_reset: State,
+) -> tuple[Array, State, list[Step]]:  # fmt: skip
+    """Return y (T, N, H), the final state and the steps taken, for x (T, N, I) and resets (T, N).
 
     Only rows with t < length take part in step t; the others keep their state. Counting t downwards, this
     alone lets every row begin at its own last valid step, from its initial state.
+
+    A reset at t parts the steps t - 1 and t: forward, the state is `state_reset` before t is read, and in
+    reverse before t - 1 is.
     """
     T, N, _ = x.shape
     y = np.zeros((T, N, weights.w_hh.shape[1]))
@@ -164,36 +169,44 @@ def run_forward(
     steps = []
     for t in reversed(range(T)) if reverse else range(T):
         rows = np.flatnonzero(t < lengths)
-        previous = tuple(s[rows] for s in state)
+        if not reverse:
+            anew = resets[t, rows]
+        else:
+            anew = resets[t + 1, rows] & (t + 1 < lengths[rows]) if t + 1 < T else np.full(len(rows), False)
+        previous = tuple(
+            np.where(anew[:, None], start[rows], s[rows]) for start, s in zip(state_reset, state, strict=True)
+        )
         x_gates = x[t, rows] @ weights.w_ih.T + weights.b_ih
         u_gates = previous[0] @ weights.w_hh.T + weights.b_hh
         current, saved = cell.forward(x_gates, u_gates, previous)
         for s, s_t in zip(state, current, strict=True):
             s[rows] = s_t
         y[t, rows] = current[0]
-        steps.append(Step(t, rows, previous[0], saved))
+        steps.append(Step(t, rows, anew, previous[0], saved))
     return y, state, steps
 
 
 def run_backward(
     cell: Cell, weights: Weights, x: Array, steps: list[Step], dy: Array, dstate_n: State
-) -> tuple[Array, Weights, State]:
-    """Return dx (T, N, I), the gradients of the weights and those of the initial state."""
+) -> tuple[Array, Weights, State, State]:
+    """Return dx (T, N, I), the gradients of the weights, of the initial state and of the state after resets."""
     dx = np.zeros_like(x)
     dw_ih, dw_hh, db_ih, db_hh = (np.zeros_like(w) for w in weights)
     dstate = tuple(ds.copy() for ds in dstate_n)
-    for t, rows, h_previous, saved in reversed(steps):
+    dstate_reset = tuple(np.zeros_like(ds) for ds in dstate_n)
+    for t, rows, anew, h_previous, saved in reversed(steps):
         dh, *dmemory = (ds[rows] for ds in dstate)
         dx_gates, du_gates, direct = cell.backward(saved, (dh + dy[t, rows], *dmemory))
         dprevious = (direct[0] + du_gates @ weights.w_hh, *direct[1:])
-        for ds, ds_t in zip(dstate, dprevious, strict=True):
-            ds[rows] = ds_t
+        for ds, ds_reset, ds_t in zip(dstate, dstate_reset, dprevious, strict=True):
+            ds[rows] = np.where(anew[:, None], 0.0, ds_t)
+            ds_reset[rows] += np.where(anew[:, None], ds_t, 0.0)
         dx[t, rows] = dx_gates @ weights.w_ih
         dw_ih += dx_gates.T @ x[t, rows]
         dw_hh += du_gates.T @ h_previous
         db_ih += dx_gates.sum(axis=0)
         db_hh += du_gates.sum(axis=0)
-    return dx, Weights(dw_ih, dw_hh, db_ih, db_hh), dstate
+    return dx, Weights(dw_ih, dw_hh, db_ih, db_hh), dstate, dstate_reset
 
 
 # ---------------------------------------------------------------------------------------- the caller's layout
@@ -207,11 +220,14 @@ def run_layer(
     lengths: ArrayLike | None,
     reverse: bool,
     batch_first: bool,
-) -> tuple[Array, State, Callable[..., tuple[Array, ...]]]:
+    reset_mask: ArrayLike | None,
+    state_reset: dict[str, OptionalArray],
+) -> tuple[Array, State, Callable[..., tuple[Any, ...]]]:
     """Return y, the final state and a pullback, all in the layout of the caller.
 
     The pullback takes dy and the gradient of each final state, and returns the gradients of x, w_ih, w_hh,
-    b_ih, b_hh and of each initial state. Arguments are copied: changing them later does not change it.
+    b_ih, b_hh, of each initial state and of each state after resets, None where that was not given.
+    Arguments are copied: changing them later does not change it.
     """
     x = np.array(x, dtype=np.float64)
     if x.ndim not in (2, 3):
@@ -233,14 +249,22 @@ def run_layer(
     w = Weights(*map(_checked, Weights._fields, weights, shapes))
     initial = tuple(_checked(name, s, (*batch, H)).reshape(N, H) for name, s in state_0.items())
     rows = _checked_lengths(lengths, batch, T).reshape(N)
-    y_steps, final, steps = run_forward(cell, w, x_steps, initial, rows, reverse)
+    resets = to_steps(_checked_resets(reset_mask, x.shape[:-1]))
+    starts = tuple(_checked_start(name, s, (*batch, H), reset_mask).reshape(N, H) for name, s in state_reset.items())
+    y_steps, final, steps = run_forward(cell, w, x_steps, initial, rows, reverse, resets, starts)
     y = from_steps(y_steps)
 
-    def pullback(dy: OptionalArray, **dstate_n: OptionalArray) -> tuple[Array, ...]:
+    def start_gradient(given: OptionalArray, gradient: Array) -> Array | None:
+        if given is None:
+            return None
+        return gradient.sum(axis=0) if np.ndim(given) == 1 else gradient  # of one state for all rows
+
+    def pullback(dy: OptionalArray, **dstate_n: OptionalArray) -> tuple[Any, ...]:
         dy_steps = to_steps(_checked("dy", dy, y.shape))
         dfinal = tuple(_checked(name, ds, (*batch, H)).reshape(N, H) for name, ds in dstate_n.items())
-        dx, dw, dinitial = run_backward(cell, w, x_steps, steps, dy_steps, dfinal)
-        return from_steps(dx), *dw, *(ds.reshape(*batch, H) for ds in dinitial)
+        dx, dw, dinitial, dstarts = run_backward(cell, w, x_steps, steps, dy_steps, dfinal)
+        of_starts = map(start_gradient, state_reset.values(), dstarts)
+        return from_steps(dx), *dw, *(ds.reshape(*batch, H) for ds in dinitial), *of_starts
 
     return y, tuple(s.reshape(*batch, H) for s in final), pullback
 
@@ -260,6 +284,20 @@ def _checked_lengths(lengths: ArrayLike | None, shape: tuple[int, ...], T: int) 
     if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > T):
         raise ValueError(f"lengths: expected integers from 0 to {T}, got {array}")
     return array.astype(np.intp)
+
+
+def _checked_resets(reset_mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    array = np.full(shape, False) if reset_mask is None else np.array(reset_mask)
+    if array.dtype != np.bool_ or array.shape != shape:
+        raise ValueError(f"reset_mask: expected bool {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
+def _checked_start(name: str, value: OptionalArray, shape: tuple[int, ...], reset_mask: ArrayLike | None) -> Array:
+    """Return a state after resets, which may be one for all rows."""
+    if value is not None and reset_mask is None:
+        raise ValueError(f"{name}: expected None, since there is no reset_mask")
+    return _checked(name, np.broadcast_to(value, shape) if np.ndim(value) == 1 else value, shape)
 
 
 # --------------------------------------------------------------------------------------- the public functions
@@ -285,7 +323,7 @@ class GRUOutput(RNNOutput):
 
 
 class RNNGradients(NamedTuple):
-    """The gradients of the arguments of `rnn`, each of its argument's shape."""
+    """The gradients of the arguments of `rnn`, each of its argument's shape; of `h_reset` if it was given."""
 
     x: Array
     w_ih: Array
@@ -293,10 +331,11 @@ class RNNGradients(NamedTuple):
     b_ih: Array
     b_hh: Array
     h_0: Array
+    h_reset: Array | None = None
 
 
 class LSTMGradients(NamedTuple):
-    """The gradients of the arguments of `lstm`, each of its argument's shape."""
+    """The gradients of the arguments of `lstm`, each of its argument's shape; of states after resets, if given."""
 
     x: Array
     w_ih: Array
@@ -305,6 +344,8 @@ class LSTMGradients(NamedTuple):
     b_hh: Array
     h_0: Array
     c_0: Array
+    h_reset: Array | None = None
+    c_reset: Array | None = None
 
 
 class GRUGradients(RNNGradients):
@@ -315,7 +356,7 @@ def rnn(
     x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
     b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
     nonlinearity: str = "tanh", lengths: ArrayLike | None = None, reverse: bool = False,
-    batch_first: bool = True,
+    batch_first: bool = True, reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None,
 ) -> RNNOutput:  # fmt: skip
     """Run one layer of a simple recurrent network in one direction (Elman, 1990).
 
@@ -340,6 +381,11 @@ def rnn(
         Read each row from its last valid step to its first. ``y[t]`` is the state after reading ``x[t]``.
     batch_first : bool, default True
         Whether three-dimensional `x` and `y` begin with N or with T. States always begin with N.
+    reset_mask : array_like of bool, of the shape of `x` without its last axis, optional
+        Where an episode begins: the sequence is cut before such a step, and what is read first after the cut, the step
+        or in reverse the one before it, starts from `h_reset`. In padding it means nothing.
+    h_reset : array_like, (N, H), or (H,) for all rows, optional
+        The state after a reset; zeros by default.
 
     Returns
     -------
@@ -353,7 +399,8 @@ def rnn(
     (array([1., 3., 6.]), array([6.]))
     """
     cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
-    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset}
+    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return RNNOutput(y, h_n)
 
 
@@ -361,7 +408,7 @@ def rnn_vjp(
     x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
     b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
     nonlinearity: str = "tanh", lengths: ArrayLike | None = None, reverse: bool = False,
-    batch_first: bool = True,
+    batch_first: bool = True, reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None,
 ) -> tuple[RNNOutput, Callable[..., RNNGradients]]:  # fmt: skip
     """Run `rnn`, and return its output with the function that pulls gradients back.
 
@@ -382,7 +429,8 @@ def rnn_vjp(
     array([3., 2., 1.])
     """
     cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
-    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset}
+    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> RNNGradients:
         return RNNGradients(*pullback(dy, dh_n=dh_n))
@@ -395,6 +443,7 @@ def lstm(
     b_ih: OptionalArray = None, b_hh: OptionalArray = None,
     h_0: OptionalArray = None, c_0: OptionalArray = None, *,
     lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+    reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None, c_reset: OptionalArray = None,
 ) -> LSTMOutput:  # fmt: skip
     """Run one layer of long short-term memory in one direction (Hochreiter & Schmidhuber, 1997).
 
@@ -405,7 +454,7 @@ def lstm(
         h_t = o * tanh(c_t)
 
     Parameters are those of `rnn`, with weights (4*H, I) and (4*H, H), biases (4*H,), and `c_0` (N, H), the
-    initial cell state, zeros by default.
+    initial cell state, and `c_reset`, that after a reset, zeros by default.
 
     Returns
     -------
@@ -419,7 +468,8 @@ def lstm(
     array([1.])
     """
     cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
-    y, (h_n, c_n), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset, "c_reset": c_reset}
+    y, (h_n, c_n), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return LSTMOutput(y, h_n, c_n)
 
 
@@ -428,6 +478,7 @@ def lstm_vjp(
     b_ih: OptionalArray = None, b_hh: OptionalArray = None,
     h_0: OptionalArray = None, c_0: OptionalArray = None, *,
     lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+    reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None, c_reset: OptionalArray = None,
 ) -> tuple[LSTMOutput, Callable[..., LSTMGradients]]:  # fmt: skip
     """Run `lstm`, and return its output with ``vjp(dy=None, dh_n=None, dc_n=None) -> LSTMGradients``.
 
@@ -440,7 +491,8 @@ def lstm_vjp(
     array([0.125])
     """
     cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
-    y, (h_n, c_n), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset, "c_reset": c_reset}
+    y, (h_n, c_n), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None, dc_n: OptionalArray = None) -> LSTMGradients:
         return LSTMGradients(*pullback(dy, dh_n=dh_n, dc_n=dc_n))
@@ -452,6 +504,7 @@ def gru(
     x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
     b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
     lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+    reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None,
 ) -> GRUOutput:  # fmt: skip
     """Run one layer of gated recurrent units in one direction (Cho et al., 2014), reset after the product.
 
@@ -475,7 +528,8 @@ def gru(
     array([4., 2., 1.])
     """
     cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
-    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset}
+    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return GRUOutput(y, h_n)
 
 
@@ -483,6 +537,7 @@ def gru_vjp(
     x: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike,
     b_ih: OptionalArray = None, b_hh: OptionalArray = None, h_0: OptionalArray = None, *,
     lengths: ArrayLike | None = None, reverse: bool = False, batch_first: bool = True,
+    reset_mask: ArrayLike | None = None, h_reset: OptionalArray = None,
 ) -> tuple[GRUOutput, Callable[..., GRUGradients]]:  # fmt: skip
     """Run `gru`, and return its output with ``vjp(dy=None, dh_n=None) -> GRUGradients``.
 
@@ -496,7 +551,8 @@ def gru_vjp(
     array([0.75])
     """
     cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
-    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first)
+    resets = reset_mask, {"h_reset": h_reset}
+    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> GRUGradients:
         return GRUGradients(*pullback(dy, dh_n=dh_n))

@@ -1,4 +1,7 @@
-"""Layers that change the number of steps: many to one, and one to many."""
+"""Layers that change the number of steps: many to one, and one to many.
+
+There is nothing to reset in them, nor in what follows: a mask of resets ends here.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,10 @@ class _Pool(Stateless):
         return array
 
     def output_lengths(self, lengths: ArrayLike | None) -> None:
+        """Return None: the output has no steps."""
+        return
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> None:
         """Return None: the output has no steps."""
         return
 
@@ -122,6 +129,10 @@ class Repeat(Stateless):
         if lengths is not None:
             raise ValueError("lengths: expected None, since x has no steps")
         return np.repeat(x[:, None], self.steps, axis=1), lambda dy: dy.sum(axis=1)
+
+    def output_resets(self, reset_mask: ArrayLike | None) -> None:
+        """Return None: the steps of the output are not those that a mask was made for."""
+        return
 
     def input_shape(self) -> tuple[Any, ...]:
         """Return the shape of a batch: it has no axis of time."""

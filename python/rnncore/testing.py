@@ -91,7 +91,7 @@ def check_gradients(
     ----------
     function : callable, ``function(*arguments) -> (outputs, vjp)``
         `outputs` is an array or a tuple of arrays. `vjp` takes as many cotangents, and returns a gradient for
-        each argument, or None for what has no gradient, as indices have none.
+        each argument, or None for what has no gradient, as indices have none. More of None may follow.
     arguments : sequence of array_like or None
         Where to check. None is passed on, and its gradient not looked at.
     names : sequence of str, optional
@@ -130,6 +130,8 @@ def check_gradients(
     scale = np.sqrt(sum(_dot(u_i, u_i) for u_i in u)) or 1.0  # or: every output is empty
     u = [(u_i / scale).astype(y.dtype) for u_i, y in zip(u, outputs, strict=True)]
     gradients = [None if g is None else np.asarray(g) for g in _as_tuple(vjp(*u))]
+    while len(gradients) > len(point) and gradients[-1] is None:  # of what was not given
+        gradients.pop()
     _require(len(gradients) == len(point), f"expected {len(point)} gradients from the vjp, got {len(gradients)}")
 
     start: dict[int, Array] = {}  # the arguments to vary, by their index

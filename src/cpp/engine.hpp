@@ -10,7 +10,8 @@
 
 namespace rnncore {
 
-// Initial states may be null, which stands for zeros. States of a stack are those of its passes, one after the other.
+// Initial states may be null, which stands for zeros. States of a stack are those of its passes, one after the other. N
+// is the number of sequences that are run: of rows, or of pieces if the layout has any.
 template <class T>
 struct Input {
     const T* x;                       // (caller rows, I); with tokens a table, (V, I)

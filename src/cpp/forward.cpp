@@ -128,7 +128,11 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     workspace.emplace(kept ? 0 : D * L * cell.states * 2 * N * H, L == 1 && (few_inputs || whole_table) ? 0 : parts,
                       part_rows, row_size);
 
-    if (D == 2) reversed.emplace(Layout{layout.N, layout.T, layout.batch_first, true, layout.lengths});
+    if (D == 2) {
+        Layout backwards = layout;
+        backwards.reverse = true;
+        reversed.emplace(backwards);
+    }
     series = Array<T>((L - 1) * caller_rows * D * H);
     if (whole_table) {
         table_rows = input.V;
@@ -273,9 +277,9 @@ Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, co
     Stack<T> stack = packed_for(weights, layout);
     const CellKernels<T>& cell = stack.cell_kernels();
     Tape<T> tape(stack.kernels);
-    const int64_t groups = std::max<int64_t>((layout.N + kMostGroupRows - 1) / kMostGroupRows, 1);
+    const int64_t all = layout.sequences(), groups = std::max<int64_t>((all + kMostGroupRows - 1) / kMostGroupRows, 1);
     for (int64_t g = 0; g < groups; ++g) {
-        tape.groups.push_back({Plan(layout, {layout.N * g / groups, layout.N * (g + 1) / groups}), {}, {}, {}, {}});
+        tape.groups.push_back({Plan(layout, {all * g / groups, all * (g + 1) / groups}), {}, {}, {}, {}});
         typename Tape<T>::Group& group = tape.groups.back();
         const Batch batch = group.plan.batch();
         if (checkpoint_every == 0) {

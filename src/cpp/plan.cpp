@@ -6,12 +6,11 @@
 namespace rnncore {
 
 Plan::Plan(const Layout& layout, Span rows)
-    : N_(rows.end - rows.begin),
-      padded_T_(layout.T),
-      step_stride_(layout.batch_first ? 1 : layout.N),
-      row_stride_(layout.batch_first ? layout.T : 1) {
-    const int64_t* lengths = layout.lengths;
-    const auto length_of = [=](int64_t row) { return lengths ? lengths[row] : layout.T; };
+    : N_(rows.end - rows.begin), step_stride_(layout.batch_first ? 1 : layout.N) {
+    const int64_t* lengths = layout.pieces ? nullptr : layout.lengths;
+    const Piece* pieces = layout.pieces;
+    const auto length_of = [=](int64_t row) { return pieces ? pieces[row].length : lengths ? lengths[row] : layout.T; };
+    const int64_t row_stride = layout.batch_first ? layout.T : 1;
     std::vector<int64_t> sorted;
     if (lengths) {
         sorted.resize(static_cast<size_t>(layout.N));
@@ -26,16 +25,21 @@ Plan::Plan(const Layout& layout, Span rows)
         T_ = std::max(T_, length);
         R_ += length;
     }
-    memory_.resize(2 * N_ + 2 * T_ + 1 + R_);
+    memory_.resize(4 * N_ + 2 * T_ + 1 + R_);
     length_ = memory_.data();
     order_ = length_ + N_;
-    count_ = order_ + N_;
+    first_row_ = order_ + N_;
+    padding_ = first_row_ + N_;
+    count_ = padding_ + N_;
     offset_ = count_ + T_;
     caller_row_ = offset_ + T_ + 1;
 
     for (int64_t n = 0; n < N_; ++n) {
-        order_[n] = row_of(n);
-        length_[n] = length_of(order_[n]);
+        const int64_t row = row_of(n);
+        order_[n] = row;
+        length_[n] = length_of(row);
+        first_row_[n] = pieces ? pieces[row].row * row_stride + pieces[row].begin * step_stride_ : row * row_stride;
+        padding_[n] = pieces ? pieces[row].padding : layout.T - length_[n];
     }
     for (int64_t t = 0, n = N_; t < T_; ++t) {
         while (length_[n - 1] <= t) --n;
@@ -47,7 +51,7 @@ Plan::Plan(const Layout& layout, Span rows)
     for (int64_t t = 0; t < T_; ++t) {
         for (int64_t n = 0; n < count_[t]; ++n) {
             const int64_t step = layout.reverse ? length_[n] - 1 - t : t;
-            *out++ = order_[n] * row_stride_ + step * step_stride_;
+            *out++ = first_row_[n] + step * step_stride_;
         }
     }
 }

@@ -11,17 +11,28 @@
 
 namespace rnncore {
 
+// Steps [begin, begin + length) of a row, run by themselves from a state of their own (pieces.hpp).
+struct Piece {
+    int64_t row, begin, length;
+    int64_t padding;  // steps of the row after it that are not computed
+};
+
 // A batch as the caller has it: x is (N, T, I) or (T, N, I), row n has lengths[n] steps, all T if lengths is null.
 struct Layout {
     int64_t N, T;
     bool batch_first;
     bool reverse;  // each row is read from its own last step to its first
     const int64_t* lengths;
+    const Piece* pieces = nullptr;  // (piece_count) the longest first, or null: what is run in place of whole rows
+    int64_t piece_count = 0;
+
+    // Sequences that are run: rows of the states that the engine takes and gives.
+    int64_t sequences() const { return pieces ? piece_count : N; }
 };
 
 class Plan {
 public:
-    explicit Plan(const Layout& layout) : Plan(layout, {0, layout.N}) {}
+    explicit Plan(const Layout& layout) : Plan(layout, {0, layout.sequences()}) {}
     Plan(const Layout& layout, Span rows);  // of these sorted rows alone
     Plan(const Plan&) = delete;
     Plan(Plan&&) = default;  // (the pointers stay valid: the block moves as a whole)
@@ -47,17 +58,18 @@ public:
     template <class T>
     void clear_padding(T* array, int64_t width) const {
         for (int64_t n = 0; n < N_; ++n) {
-            for (int64_t t = length_[n]; t < padded_T_; ++t) {
-                std::fill_n(array + (order_[n] * row_stride_ + t * step_stride_) * width, width, T{0});
+            for (int64_t t = length_[n]; t < length_[n] + padding_[n]; ++t) {
+                std::fill_n(array + (first_row_[n] + t * step_stride_) * width, width, T{0});
             }
         }
     }
 
 private:
     int64_t T_ = 0, N_, R_ = 0;
-    int64_t padded_T_, step_stride_, row_stride_;  // of the caller's arrays
-    std::vector<int64_t> memory_;                  // one block for all of these, whose meaning is that in Batch
+    int64_t step_stride_;          // of the caller's arrays
+    std::vector<int64_t> memory_;  // one block for all of these, whose meaning is that in Batch,
     int64_t *length_, *order_, *count_, *offset_, *caller_row_;
+    int64_t *first_row_, *padding_;  // (N) the caller's row of the first step, and steps that are not computed
 };
 
 }  // namespace rnncore

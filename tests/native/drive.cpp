@@ -1,7 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
-// dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, checkpoints, stacks of layers,
-// affine layers, steps of optimisers, several threads inside a call, several callers at once, and fork. Prints what it
-// did; exits with 1 if anything was wrong.
+// dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
+// layers, affine layers, steps of optimisers, several threads inside a call, several callers at once, and fork. Prints
+// what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -31,6 +31,7 @@
 #include "dispatch.hpp"
 #include "engine.hpp"
 #include "linear.hpp"
+#include "pieces.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 #include "update.hpp"
@@ -148,15 +149,17 @@ struct Case {
     bool batch_first, reverse;
     bool optional;           // biases, initial states and all cotangents are given
     int64_t table_rows = 0;  // x is made of tokens and a table of so many rows; 0: it is a series
+    bool resets = false;     // states start anew inside sequences
 
     std::string name() const {
         static const char* const cells[kCells] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
         static const char* const kinds[] = {"full", "ragged", "zero"};
         char text[160];
-        std::snprintf(text, sizeof text, "%s T=%d N=%d I=%d H=%d V=%d %s%s%s%s", cells[static_cast<int>(cell)],
+        std::snprintf(text, sizeof text, "%s T=%d N=%d I=%d H=%d V=%d %s%s%s%s%s", cells[static_cast<int>(cell)],
                       static_cast<int>(shape.T), static_cast<int>(shape.N), static_cast<int>(shape.I),
                       static_cast<int>(shape.H), static_cast<int>(table_rows), kinds[static_cast<int>(lengths)],
-                      batch_first ? "" : " time-major", reverse ? " reverse" : "", optional ? "" : " nothing optional");
+                      batch_first ? "" : " time-major", reverse ? " reverse" : "", optional ? "" : " nothing optional",
+                      resets ? " resets" : "");
         return text;
     }
 };
@@ -176,6 +179,9 @@ struct Inputs {
     int states;
     Values<T> x, w_ih, w_hh, b_ih, b_hh, first[kMaxStates], dy, dlast[kMaxStates];
     Values<int64_t> lengths, tokens;
+    Values<uint8_t> resets;
+    Values<T> start[kMaxStates];
+    const T* starts[kMaxStates] = {};
     Weights<T> weights{};
     Input<T> input{};
     Layout layout{};
@@ -207,6 +213,11 @@ struct Inputs {
         if (c.lengths != Lengths::full) {
             lengths = random_lengths(random, N, c.lengths == Lengths::zero ? 0 : steps);
             layout.lengths = lengths;
+        }
+        if (c.resets) {
+            resets = Values<uint8_t>(N * steps);
+            for (int64_t i = 0; i < N * steps; ++i) resets[i] = random() % 4 == 0;
+            for (int s = 0; s < states && c.optional; ++s) starts[s] = start[s] = uniform<T>(random, N * H, 1);
         }
         if (c.table_rows) {
             tokens = Values<int64_t>(N * steps);
@@ -278,8 +289,21 @@ template <class T>
 Outputs<T> infer(const Inputs<T>& in, bool once = true) {
     Outputs<T> outputs;
     const int64_t rows_of_single_step = once && in.layout.T == 1 ? in.layout.N : 0;
-    forward(Stack<T>({in.weights}, 1, rows_of_single_step), in.layout, in.input, new_output(in, outputs));
+    const Stack<T> stack({in.weights}, 1, rows_of_single_step);
+    if (in.call.resets) {
+        forward(stack, Pieces(in.layout, in.resets), in.input, in.starts, new_output(in, outputs));
+    } else {
+        forward(stack, in.layout, in.input, new_output(in, outputs));
+    }
     return outputs;
+}
+
+template <class T>
+Tape<T> record(const Inputs<T>& in, Outputs<T>& outputs, int64_t checkpoint_every = 0) {
+    const Output<T> output = new_output(in, outputs);
+    if (!in.call.resets) return forward_for_training(in.weights, in.layout, in.input, output, checkpoint_every);
+    return forward_for_training(in.weights, Pieces(in.layout, in.resets), in.input, in.starts, output,
+                                checkpoint_every);
 }
 
 template <class T>
@@ -295,7 +319,15 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
     gradients.b_ih = outputs.add("db_ih", GH);
     gradients.b_hh = outputs.add("db_hh", GH);
     for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add(s ? "dc_0" : "dh_0", N * H);
-    backward(in.weights, in.input, tape, in.cotangents, gradients);
+    if (in.call.resets) {
+        T* dstart[kMaxStates] = {};
+        for (int s = 0; s < in.states && in.call.optional; ++s) {
+            dstart[s] = outputs.add(s ? "dc_reset" : "dh_reset", N * H);
+        }
+        backward(in.weights, Pieces(in.layout, in.resets), in.input, tape, in.cotangents, gradients, dstart);
+    } else {
+        backward(in.weights, in.input, tape, in.cotangents, gradients);
+    }
     return outputs;
 }
 
@@ -308,7 +340,7 @@ template <class T>
 Results<T> run(const Inputs<T>& in) {
     Results<T> results;
     results.inferred = infer(in);
-    const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, results.recorded));
+    const Tape<T> tape = record(in, results.recorded);
     results.gradients = pull_back(in, tape);
     return results;
 }
@@ -375,6 +407,17 @@ template <class T>
 Outputs<T> infer(const Stack<T>& stack, const StackInputs<T>& in) {
     Outputs<T> outputs;
     forward(stack, in.layout, in.input, new_output(in, outputs));
+    return outputs;
+}
+
+// With resets to the initial states at every third step.
+template <class T>
+Outputs<T> infer_with_resets(const Stack<T>& stack, const StackInputs<T>& in) {
+    const auto [N, steps] = std::pair{in.layout.N, in.layout.T};
+    Values<uint8_t> resets(N * steps);
+    for (int64_t i = 0; i < N * steps; ++i) resets[i] = i % 3 == 1;
+    Outputs<T> outputs;
+    forward(stack, Pieces(in.layout, resets), in.input, in.input.first, new_output(in, outputs));
     return outputs;
 }
 
@@ -521,6 +564,26 @@ std::vector<Case> cases_of_tokens() {
     return all;
 }
 
+std::vector<Case> cases_of_resets() {
+    std::vector<Case> all;
+    const auto add = [&](Shape shape, Lengths lengths, int64_t table_rows = 0) {
+        for (int cell = 0; cell < kCells; ++cell) {
+            const size_t turn = all.size();
+            all.push_back({static_cast<Cell>(cell), shape, lengths, turn % 2 == 0, turn / 2 % 2 == 0, turn % 5 != 3,
+                           table_rows, true});
+        }
+    };
+    for (const Lengths lengths : {Lengths::full, Lengths::ragged, Lengths::zero}) add({9, 13, 3, 17}, lengths);
+    add({1, 4, 19, 33}, Lengths::full);  // weights are not packed
+    add({5, 0, 3, 17}, Lengths::full);
+    add({0, 4, 3, 17}, Lengths::full);
+    add({40, 60, 5, 9}, Lengths::ragged);  // two groups of pieces
+    add({9, 13, 3, 17}, Lengths::ragged, 7);
+    add(kManySequences, Lengths::ragged, 900);
+    add(kOneSequence, Lengths::full);
+    return all;
+}
+
 std::vector<Case> cases_of_slices() {
     return {{Cell::lstm, kFewInputs, Lengths::full, true, false, true},
             {Cell::gru, kTwoSequences, Lengths::ragged, false, true, true},
@@ -546,6 +609,8 @@ std::vector<Case> cases_of_checkpoints() {
     }
     all.push_back({Cell::lstm, {0, 4, 3, 17}, Lengths::full, true, false, true});
     all.push_back({Cell::lstm, {5, 6, 3, 17}, Lengths::zero, true, false, true});
+    all.push_back({Cell::lstm, {300, 37, 4, 9}, Lengths::ragged, true, false, true, 0, true});
+    all.push_back({Cell::gru, {300, 37, 4, 9}, Lengths::ragged, false, true, true, 7, true});
     return all;
 }
 
@@ -645,7 +710,7 @@ void try_checkpoints(const Case& c, const std::string& isa) {
         set_num_threads(threads);
         for (const int64_t every : {int64_t{1}, int64_t{100}, std::numeric_limits<int64_t>::max()}) {
             Outputs<T> recorded;
-            const Tape<T> tape = forward_for_training(in.weights, in.layout, in.input, new_output(in, recorded), every);
+            const Tape<T> tape = record(in, recorded, every);
             const std::string how = what + ", checkpoints every " + std::to_string(every) + " steps, " +
                                     std::to_string(threads) + " threads";
             check_same(recorded, expected.recorded, how);
@@ -663,9 +728,13 @@ void try_stack(const StackCase& c, const std::string& isa) {
     const Outputs<T> expected = infer_by_passes(in);
     check_finite(expected, what);
     const Stack<T> stack(in.weights, c.directions);
+    const Outputs<T> with_resets = infer_with_resets(stack, in);
+    check_finite(with_resets, what + ", with resets");
     for (const int threads : {1, 2, 3, 4}) {
         set_num_threads(threads);
         check_same(infer(stack, in), expected, what + ", " + std::to_string(threads) + " threads");
+        check_same(infer_with_resets(stack, in), with_resets,
+                   what + ", with resets, " + std::to_string(threads) + " threads");
     }
 }
 
@@ -849,8 +918,7 @@ void try_callers_at_once(const Expected<T>& expected) {
     const Inputs<T>& in = expected.inputs[0];
     for (const int64_t checkpoint_every : {0, 1}) {
         Outputs<T> outputs;
-        const Tape<T> tape =
-            forward_for_training(in.weights, in.layout, in.input, new_output(in, outputs), checkpoint_every);
+        const Tape<T> tape = record(in, outputs, checkpoint_every);
         at_once(4,
                 [&](int) { check_same(pull_back(in, tape), expected.results[0].gradients, "one tape, many callers"); });
     }
@@ -893,6 +961,7 @@ int main(int argc, char** argv) {
     const bool forks = argc < 2 || std::string(argv[1]) != "no-fork";
     std::vector<Case> all = cases();
     for (const Case& c : cases_of_tokens()) all.push_back(c);
+    for (const Case& c : cases_of_resets()) all.push_back(c);
     const std::vector<Case> slices = cases_of_slices(), checkpoints = cases_of_checkpoints();
     const std::vector<StackCase> stacks = cases_of_stacks();
     const std::vector<LinearCase> affine = cases_of_linear();

@@ -7,7 +7,7 @@ constexpr int kOrder = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail
 
 int numbers_of(const py::array& array) {
     const py::dtype dtype = array.dtype();
-    if (dtype.byteorder() != '=') return 0;  // not this machine's
+    if (dtype.byteorder() != '=' && dtype.byteorder() != '|') return 0;  // not this machine's
     using Api = py::detail::npy_api;
     switch (dtype.num()) {
         case Api::NPY_FLOAT_:
@@ -17,6 +17,8 @@ int numbers_of(const py::array& array) {
         case Api::NPY_LONG_:
         case Api::NPY_LONGLONG_:
             return dtype.itemsize() == sizeof(int64_t) ? kInt64 : 0;
+        case Api::NPY_BOOL_:
+            return kBool;
         default:
             return 0;
     }
@@ -31,6 +33,7 @@ std::string expected(const char* name, int numbers, Dims shape) {
     if (numbers & kFloat32) types = joined(types, "float32", " or ");
     if (numbers & kFloat64) types = joined(types, "float64", " or ");
     if (numbers & kInt64) types = joined(types, "int64", " or ");
+    if (numbers & kBool) types = joined(types, "bool", " or ");
     for (const Dim& dim : shape) sizes = joined(sizes, dim.size < 0 ? dim.name : std::to_string(dim.size), ", ");
     return std::string(name) + ": expected " + types + " (" + sizes + (shape.size() == 1 ? ",)" : ")") + ", got ";
 }

@@ -18,7 +18,7 @@ namespace rnncore {
 namespace py = pybind11;
 
 // Types of elements, to be or-ed: an argument may accept several.
-enum Numbers : int { kFloat32 = 1, kFloat64 = 2, kInt64 = 4 };
+enum Numbers : int { kFloat32 = 1, kFloat64 = 2, kInt64 = 4, kBool = 8 };
 template <class T>
 inline constexpr int kNumbers = 0;
 template <>

@@ -18,6 +18,12 @@ const int64_t* checked_lengths(py::handle object, const Layout& layout) {
     return lengths;
 }
 
+const uint8_t* checked_resets(py::handle mask, const Layout& layout) {
+    const Dim batch{"N", layout.N}, steps{"T", layout.T};
+    const Dim outer = layout.batch_first ? batch : steps, inner = layout.batch_first ? steps : batch;
+    return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {outer, inner}).data());
+}
+
 const Lookup* as_lookup(py::handle x) {
     if (py::isinstance<py::array>(x) || !py::isinstance<Lookup>(x)) return nullptr;
     return &x.cast<const Lookup&>();

@@ -16,6 +16,9 @@ void check_size(const py::array& x, const Layout& layout, int64_t units, int64_t
 // The lengths of the rows, each in [0, T], or null for None.
 const int64_t* checked_lengths(py::handle lengths, const Layout& layout);
 
+// Where states start anew: bool, laid out like the steps of x.
+const uint8_t* checked_resets(py::handle mask, const Layout& layout);
+
 // A series whose steps are rows of a table, in place of x.
 struct Lookup {
     py::array table;     // (V, I)

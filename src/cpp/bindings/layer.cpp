@@ -1,9 +1,11 @@
 // One layer in one direction: forward, and forward with a tape whose backward may be called many times.
 #include "layer.hpp"
 
+#include <memory>
 #include <variant>
 
 #include "../engine.hpp"
+#include "../pieces.hpp"
 #include "arrays.hpp"
 #include "call.hpp"
 
@@ -86,7 +88,7 @@ struct NewOutput {
     Output<T> pointers{};
 
     NewOutput(Cell cell, const Arguments& a) : arrays(static_cast<size_t>(1 + states_of(cell))) {
-        const auto [N, T_, batch_first, reverse, lengths] = a.layout;
+        const auto [N, T_, batch_first, reverse, lengths, pieces, piece_count] = a.layout;
         py::array y = new_array<T>({batch_first ? N : T_, batch_first ? T_ : N, a.H});
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
@@ -98,13 +100,50 @@ struct NewOutput {
     }
 };
 
+// Where states start anew in a sequence, and at what: the arguments of calls that have more than `Arguments`.
+struct ResetArguments {
+    py::object mask, h, c;
+};
+
+bool ready(const ResetArguments& r, int numbers) {
+    const auto of_each_row = [=](const py::object& start) {
+        return start.is_none() || (is_ready(start, numbers) && py::reinterpret_borrow<py::array>(start).ndim() != 1);
+    };
+    return is_ready(r.mask, kBool) && of_each_row(r.h) && of_each_row(r.c);
+}
+
+// None if the call has none of it.
 template <class T>
-py::object forward_as(Cell cell, Arguments& arguments) {
+struct Resets {
+    Pieces pieces;
+    const T* start[kMaxStates];  // (N, H), for the forward pass alone: nobody keeps them
+    bool with_start[kMaxStates];
+};
+template <class T>
+std::unique_ptr<const Resets<T>> checked_resets(Cell cell, const Arguments& a, const ResetArguments* r) {
+    if (!r) return nullptr;
+    const Dim batch{"N", a.layout.N}, hidden{"H", a.H};
+    if (states_of(cell) < 2 && !r->c.is_none()) {
+        throw py::type_error("c_reset: expected None, since this cell has no cell state");
+    }
+    const uint8_t* mask = checked_resets(r->mask, a.layout);
+    const T* h = read_optional<T>("h_reset", r->h, {batch, hidden});
+    const T* c = read_optional<T>("c_reset", r->c, {batch, hidden});
+    return std::make_unique<const Resets<T>>(Resets<T>{Pieces(a.layout, mask), {h, c}, {h != nullptr, c != nullptr}});
+}
+
+template <class T>
+py::object forward_as(Cell cell, Arguments& arguments, const ResetArguments* reset = nullptr) {
     const Layer<T> layer = checked_layer<T>(cell, arguments);
+    const auto resets = checked_resets<T>(cell, arguments, reset);
     NewOutput<T> output(cell, arguments);
     {
         const py::gil_scoped_release nogil;
-        forward(layer.weights, arguments.layout, layer.input, output.pointers);
+        if (resets) {
+            forward(layer.weights, resets->pieces, layer.input, resets->start, output.pointers);
+        } else {
+            forward(layer.weights, arguments.layout, layer.input, output.pointers);
+        }
     }
     return output.arrays;
 }
@@ -115,6 +154,7 @@ struct Recording {
     Arguments arguments;
     Layer<T> layer;
     Tape<T> tape;
+    std::unique_ptr<const Resets<T>> resets;  // or null
 
     // None if a gradient would have to be converted.
     py::object backward(py::object dy, py::object dh_n, py::object dc_n) const {
@@ -122,7 +162,7 @@ struct Recording {
             !is_ready_or_none(dc_n, kNumbers<T>)) {
             return py::none();
         }
-        const auto& [N, T_, batch_first, reverse, lengths] = arguments.layout;
+        const auto& [N, T_, batch_first, reverse, lengths, pieces, piece_count] = arguments.layout;
         const Weights<T>& weights = layer.weights;
         const int64_t I = weights.I, H = weights.H, GH = gates_of(weights.cell) * H;
         const int states = states_of(weights.cell);
@@ -142,15 +182,27 @@ struct Recording {
                   dw_ih = new_array<T>({GH, I}), dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}),
                   db_hh = new_array<T>({GH});
         Gradients<T> gradients{data<T>(dx), data<T>(dw_ih), data<T>(dw_hh), data<T>(db_ih), data<T>(db_hh), {}};
-        py::tuple result(static_cast<size_t>(5 + states));
+        py::tuple result(static_cast<size_t>(5 + 2 * states));
+        T* dstart[kMaxStates] = {};
         for (int s = 0; s < states; ++s) {
             py::array first = new_array<T>({N, H});
             gradients.first[s] = data<T>(first);
             result[static_cast<size_t>(5 + s)] = std::move(first);
+            py::object start = py::none();
+            if (resets && resets->with_start[s]) {
+                py::array array = new_array<T>({N, H});
+                dstart[s] = data<T>(array);
+                start = std::move(array);
+            }
+            result[static_cast<size_t>(5 + states + s)] = std::move(start);
         }
         {
             const py::gil_scoped_release nogil;
-            rnncore::backward(weights, layer.input, tape, cotangents, gradients);
+            if (resets) {
+                rnncore::backward(weights, resets->pieces, layer.input, tape, cotangents, gradients, dstart);
+            } else {
+                rnncore::backward(weights, layer.input, tape, cotangents, gradients);
+            }
         }
         result[0] = lookup ? py::object(py::none()) : std::move(dx);
         result[1] = std::move(dw_ih);
@@ -164,21 +216,28 @@ struct Recording {
 using AnyRecording = std::variant<Recording<float>, Recording<double>>;
 
 template <class T>
-py::object record_as(Cell cell, Arguments& arguments, int64_t checkpoint_every) {
+py::object record_as(Cell cell, Arguments& arguments, int64_t checkpoint_every, const ResetArguments* reset = nullptr) {
     const Layer<T> layer = checked_layer<T>(cell, arguments);
+    auto resets = checked_resets<T>(cell, arguments, reset);
     NewOutput<T> output(cell, arguments);
     auto tape = [&] {
         const py::gil_scoped_release nogil;
-        return forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers, checkpoint_every);
+        return resets ? forward_for_training(layer.weights, resets->pieces, layer.input, resets->start, output.pointers,
+                                             checkpoint_every)
+                      : forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers,
+                                             checkpoint_every);
     }();
-    return py::make_tuple(output.arrays, AnyRecording(Recording<T>{arguments, layer, std::move(tape)}));
+    return py::make_tuple(output.arrays,
+                          AnyRecording(Recording<T>{arguments, layer, std::move(tape), std::move(resets)}));
 }
 
 // In the dtype of w_ih; None if something would have to be converted.
 template <class Float, class Double>
-py::object by_dtype(const Arguments& a, Float as_float, Double as_double) {
+py::object by_dtype(const Arguments& a, Float as_float, Double as_double, const ResetArguments* reset = nullptr) {
     if (!ready(a)) return py::none();
-    return py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? as_float() : as_double();
+    const bool single = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float);
+    if (reset && !ready(*reset, single ? kFloat32 : kFloat64)) return py::none();
+    return single ? as_float() : as_double();
 }
 
 }  // namespace
@@ -206,6 +265,25 @@ void register_layer(py::module_& m) {
               return by_dtype(
                   a, [&] { return record_as<float>(cell, a, checkpoint_every); },
                   [&] { return record_as<double>(cell, a, checkpoint_every); });
+          });
+    m.def("forward_with_resets", [](py::object mask, py::object h_reset, py::object c_reset, Cell cell, py::object x,
+                                    py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh, py::object h_0,
+                                    py::object c_0, py::object lengths, bool reverse, bool batch_first) {
+        Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+        const ResetArguments r{mask, h_reset, c_reset};
+        return by_dtype(
+            a, [&] { return forward_as<float>(cell, a, &r); }, [&] { return forward_as<double>(cell, a, &r); }, &r);
+    });
+    m.def("record_with_resets",
+          [](py::object mask, py::object h_reset, py::object c_reset, int64_t checkpoint_every, Cell cell, py::object x,
+             py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh, py::object h_0, py::object c_0,
+             py::object lengths, bool reverse, bool batch_first) {
+              if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
+              Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+              const ResetArguments r{mask, h_reset, c_reset};
+              return by_dtype(
+                  a, [&] { return record_as<float>(cell, a, checkpoint_every, &r); },
+                  [&] { return record_as<double>(cell, a, checkpoint_every, &r); }, &r);
           });
     py::class_<AnyRecording>(m, "Recording")
         .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../engine.hpp"
+#include "../pieces.hpp"
 #include "arrays.hpp"
 #include "call.hpp"
 
@@ -18,7 +19,9 @@ public:
         : stack_(weights, directions), batch_first_(batch_first) {}
 
     // (y, state) as a layer returns them, or None if an argument would have to be converted or does not fit.
-    py::object forward(const py::object& x, const py::object& state, const py::object& lengths) const {
+    // With resets, there are a mask and the states after them: None, or like `state`.
+    py::object forward(const py::object& x, const py::object& state, const py::object& lengths,
+                       const py::object* mask = nullptr, const py::object* reset_state = nullptr) const {
         const Lookup* lookup = as_lookup(x);
         if ((!lookup && !is_ready(x, kNumbers<T>)) || !is_ready_or_none(lengths, kInt64)) return py::none();
         const auto series = lookup ? lookup->tokens : py::reinterpret_borrow<py::array>(x);
@@ -31,9 +34,13 @@ public:
         }
         const int64_t passes = static_cast<int64_t>(stack_.passes.size());
         Input<T> input{};
-        if (!read_state(state, {{"D*L", passes}, {"N", layout.N}, {"H", H}}, input)) return py::none();
+        const Shape shape = {{"D*L", passes}, {"N", layout.N}, {"H", H}};
+        if (!read_state(state, shape, input.first)) return py::none();
+        const T* start[kMaxStates] = {};
+        if (mask && (!is_ready(*mask, kBool) || !read_state(*reset_state, shape, start))) return py::none();
         check_size(series, layout, passes * stack_.cell_kernels().gates * H, I);
         layout.lengths = checked_lengths(lengths, layout);
+        const uint8_t* resets = mask ? checked_resets(*mask, layout) : nullptr;
         if (lookup) {
             input.x = read<T>("table", lookup->table, {{"V"}, {"I", I}});
             input.tokens = checked_tokens(*lookup, layout);
@@ -54,7 +61,11 @@ public:
         }
         {
             const py::gil_scoped_release nogil;
-            rnncore::forward(stack_, layout, input, output);
+            if (resets) {
+                rnncore::forward(stack_, Pieces(layout, resets), input, start, output);
+            } else {
+                rnncore::forward(stack_, layout, input, output);
+            }
         }
         return py::make_tuple(
             std::move(y), states == 1 ? std::move(last[0]) : py::object(py::make_tuple(std::move(last[0]), last[1])));
@@ -62,7 +73,7 @@ public:
 
 private:
     // False if it does not fit: None, an array, or a tuple (h, c) of which each may be None.
-    bool read_state(const py::object& state, Shape shape, Input<T>& input) const {
+    bool read_state(const py::object& state, Shape shape, const T** parts) const {
         const int states = stack_.cell_kernels().states;
         if (state.is_none()) return true;
         if (states > 1 && (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != states)) return false;
@@ -72,7 +83,7 @@ private:
             if (!is_ready(part, kNumbers<T>)) return false;
             const auto array = py::reinterpret_borrow<py::array>(part);
             if (!fits(array, shape)) return false;
-            input.first[s] = static_cast<const T*>(array.data());
+            parts[s] = static_cast<const T*>(array.data());
         }
         return true;
     }
@@ -103,6 +114,12 @@ void register_stack(py::module_& m) {
              [](const AnyStack& stack, const py::object& x, const py::object& state,
                 const py::object& lengths) -> py::object {
                  return std::visit([&](const auto& s) { return s.forward(x, state, lengths); }, stack);
+             })
+        .def("forward_with_resets",
+             [](const AnyStack& stack, const py::object& x, const py::object& state, const py::object& lengths,
+                const py::object& mask, const py::object& reset_state) -> py::object {
+                 const auto run = [&](const auto& s) { return s.forward(x, state, lengths, &mask, &reset_state); };
+                 return std::visit(run, stack);
              });
 }
 
