@@ -9,9 +9,10 @@ from __future__ import annotations  # those of an inner function would be evalua
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore import _core
+from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, named
 from rnncore._core import Activation
 
@@ -105,7 +106,9 @@ def linear(
     """
     act = _activation(activation)
     y = _core.linear(act, x, weight, bias, lengths)
-    if y is None:  # the core converts nothing
+    if y is None and np.ndim(weight) == 3:
+        y, _ = many.linear(act, x, weight, bias, lengths)
+    elif y is None:  # the core converts nothing
         y = _core.linear(*_converted(act, x, weight, bias, lengths))
         assert y is not None
     return y
@@ -143,6 +146,9 @@ def linear_vjp(
     """
     act = _activation(activation)
     recorded = _core.record_linear(act, x, weight, bias, lengths)
+    if recorded is None and np.ndim(weight) == 3:
+        y, pull_back = many.linear(act, x, weight, bias, lengths)
+        return y, lambda dy: named(LinearGradients, pull_back(dy))
     if recorded is None:
         recorded = _core.record_linear(*_converted(act, x, weight, bias, lengths))
         assert recorded is not None

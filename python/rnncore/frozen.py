@@ -47,7 +47,7 @@ class Frozen:
 
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
-        self._forward = self._layer._pack().forward
+        self._forward = self._layer._pack(once=True).forward
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore import _core
+from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
@@ -164,6 +164,8 @@ def _forward(cell: Cell, *arguments: Any) -> tuple[Array, ...]:
     outputs = _core.forward(cell, *arguments)
     if outputs is not None:
         return outputs
+    if np.ndim(arguments[1]) == 3:
+        return many.forward(cell, *arguments)
     call = _Arguments(cell, *arguments)
     outputs = _core.forward(*call.positional)
     assert outputs is not None
@@ -185,6 +187,8 @@ def _record(*arguments: Any) -> tuple[tuple[Array, ...], Callable[..., tuple[Arr
             )
 
         return outputs, pull_back
+    if np.ndim(arguments[3]) == 3:
+        return many.record(*arguments)
     call = _Arguments(*arguments[1:])
     recorded = _core.record(arguments[0], *call.positional)
     assert recorded is not None

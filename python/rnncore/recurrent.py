@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rnncore import functional
+from rnncore import functional, many
 from rnncore._conversion import as_array, as_lengths
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
@@ -48,10 +48,16 @@ _ARGUMENTS = """
         output and its packed weights, and the pull-back has N k K H for the segment it is at, instead of N T K H for
         each layer all the while: S is 1, for LSTM 2; K is 1 for RNN, 6 for LSTM, 5 for GRU. A segment has as many
         steps or more, so that it has about 512 rows of x, and k >= T makes one segment. Default: keep all.
+    models : int, optional
+        M, for M networks of this shape, run in one call, each in the bits of a layer of its own: parameters are
+        (M, ...) and flat vectors (M, P), x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), y
+        (M, N, T, D*H), and states are (M, D*L, N, H). The gradient of an x that all share is summed over them, the
+        first first. x has a batch axis always. Default: one network, without that axis.
     dtype : {float32, float64}
         Of the parameters, the computation and the results.
     rng : numpy.random.Generator or int, optional
-        Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout.
+        Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout. The first of many
+        networks begins as one alone would.
 
     Attributes
     ----------
@@ -62,7 +68,7 @@ _ARGUMENTS = """
     gradients : Views
         Of the same names and shapes; views into `flat_gradients`. Pull-backs add to them.
     flat_parameters, flat_gradients : ndarray, (P,)
-        All parameters, all gradients, in one contiguous vector each.
+        All parameters, all gradients, in one contiguous vector each; (M, P) of many networks.
 """
 
 
@@ -91,6 +97,7 @@ class _Recurrent(Layer):
         bidirectional: bool = False,
         *,
         checkpoint_every: int | None = None,
+        models: int | None = None,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -105,11 +112,11 @@ class _Recurrent(Layer):
         self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
-        super().__init__(self._parameter_shapes(), dtype)
+        super().__init__(self._parameter_shapes(), dtype, models)
         self.output_size = self.hidden_size * (1 + self.bidirectional)
         self.rng = np.random.default_rng(rng)
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
-        self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.size)
+        self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.shape)
 
     # ------------------------------------------------------------------------------------------- parameters
 
@@ -152,7 +159,9 @@ class _Recurrent(Layer):
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
         batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
-        expected = (len(self._passes()), *batch, self.hidden_size)
+        expected: tuple[int, ...] = (len(self._passes()), *batch, self.hidden_size)
+        if self.models is not None:
+            expected = self.models, len(self._passes()), like_x.shape[-3 if self.batch_first else -2], self.hidden_size
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
         for array in arrays:
             if array is not None and array.shape != expected:
@@ -165,24 +174,31 @@ class _Recurrent(Layer):
         if state is None:
             return [(None, None)] * passes
         columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x)]
+        if self.models is not None:
+            columns = [part if isinstance(part, list) else part.swapaxes(0, 1) for part in columns]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
     def _join_states(self, states: list[tuple[Array, ...]]) -> State:
+        axis = 0 if self.models is None else 1
         if len(states) == 1:
-            joined = tuple(part[np.newaxis] for part in states[0])
+            joined = tuple(np.expand_dims(part, axis) for part in states[0])
         else:
-            joined = tuple(np.stack(column) for column in zip(*states, strict=True))
+            joined = tuple(np.stack(column, axis) for column in zip(*states, strict=True))
         return joined if self._states > 1 else joined[0]
 
     def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
+        if self.models is not None:
+            return many.series("x", x, self.models, self.input_size, self.batch_first)
         array = x if isinstance(x, Lookup) else np.asarray(x)
         if len(array.shape) not in (2, 3) or array.shape[-1] != self.input_size:
             shape = f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
 
-    def _pack(self) -> Stack:
+    def _pack(self, once: bool = False) -> Stack | many.Stack:
+        if self.models is not None:
+            return many.Stack(self, once)
         return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
 
     def _run_converted(
@@ -355,6 +371,7 @@ class RNN(_Recurrent):
         *,
         nonlinearity: str = "tanh",
         checkpoint_every: int | None = None,
+        models: int | None = None,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -369,6 +386,7 @@ class RNN(_Recurrent):
             dropout,
             bidirectional,
             checkpoint_every=checkpoint_every,
+            models=models,
             dtype=dtype,
             rng=rng,
         )
