@@ -105,6 +105,19 @@ Stack<T> Networks<T>::stack(int64_t m, int64_t rows_of_single_step) const {
 }
 
 template <class T>
+void Networks<T>::turn_to(int64_t m, int64_t rows_of_single_step, std::optional<Stack<T>>& stack) const {
+    if (!stack || stack->passes[0].packed) {
+        stack.emplace(this->stack(m, rows_of_single_step));
+        return;
+    }
+    for (size_t index = 0; index < passes.size(); ++index) {
+        const Weights<T> weights = passes[index].of(m);
+        PackedWeights<T>& pass = stack->passes[index];
+        pass.w = weights.w_ih, pass.u = weights.w_hh, pass.b_ih = weights.b_ih, pass.b_hh = weights.b_hh;
+    }
+}
+
+template <class T>
 void Networks<T>::pack() {
     std::vector<std::optional<Stack<T>>> stacks(static_cast<size_t>(M));
     each_network(M, threads_for_packing(weight_count(*this) * M),
@@ -122,15 +135,18 @@ void forward(const Networks<T>& networks, const ManyLayouts& layouts, const Many
     std::optional<Plan> plan;
     if (layouts.shared()) plan.emplace(layouts.of(0));
     const int threads = threads_of(networks, layouts, 1);
-    std::vector<Repetition<T>> repetitions(static_cast<size_t>(threads));
-    const int64_t single_step = layouts.T == 1 ? layouts.N : 0;
     const bool repeated = plan && enough_networks(networks.M, threads);
+    const int64_t single_step = layouts.T == 1 ? layouts.N : 0;
+    struct OfThread {
+        std::optional<Stack<T>> stack;
+        Repetition<T> repeat;
+    };
+    std::vector<OfThread> of_threads(static_cast<size_t>(threads));
     each_network(networks.M, threads, [&](int64_t m, int thread) {
-        std::optional<Stack<T>> own;
-        if (!networks.packed) own.emplace(networks.stack(m, single_step));
+        auto& [own, repeat] = of_threads[static_cast<size_t>(thread)];
+        if (!networks.packed) networks.turn_to(m, single_step, own);
         const Stack<T>& stack = own ? *own : (*networks.packed)[static_cast<size_t>(m)];
         if (!repeated) return forward(stack, layouts.of(m), inputs.of(m), outputs.of(m));
-        Repetition<T>& repeat = repetitions[static_cast<size_t>(thread)];
         if (!repeat) repeat = repetition(stack, layouts.of(m), *plan, inputs.of(m), outputs.of(m));
         repeat(stack, inputs.of(m), outputs.of(m));
     });

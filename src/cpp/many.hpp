@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine.hpp"
@@ -37,6 +38,8 @@ struct Networks {
     std::shared_ptr<const std::vector<Stack<T>>> packed;  // of all networks; or null: then a call packs what it runs
 
     Stack<T> stack(int64_t m, int64_t rows_of_single_step) const;
+    // The same in a stack that had another network: where weights stay as they are, only pointers change.
+    void turn_to(int64_t m, int64_t rows_of_single_step, std::optional<Stack<T>>& stack) const;
     void pack();
 };
 
