@@ -1,7 +1,7 @@
 """An affine map of every step with an activation, as pure functions on arrays: what turns states into outputs.
 
 The weight is torch's: (O, I). The computation runs in its dtype, float32 or float64; the other arrays are converted
-to it. `rnncore.functional` has the same names.
+to it. `rnncore.functional` has the same names. A weight (M, O, I) is M maps in one call, as told there.
 """
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call

@@ -3,6 +3,18 @@
 Weights are torch's: `w_ih` (G*H, I), `w_hh` (G*H, H) and biases (G*H,), with the gates of LSTM in the order
 i, f, g, o and those of GRU in the order r, z, n. The computation runs in the dtype of `w_ih`, float32 or float64;
 the other arrays are converted to it. `linear` is what usually follows: an affine map of every step.
+
+Weights with an axis of M networks in front, `w_ih` (M, G*H, I) and so on, run all of them in one call, each in the
+bits of a call of its own: x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), and everything else has the
+axis, in results and gradients too. The gradient of an x that all share is the sum over the networks, the first first.
+Each network's part of a weight must be contiguous to be taken without a copy; the parts may lie apart, as in an array
+(M, P).
+
+>>> import numpy as np
+>>> import rnncore as rc
+>>> y, h_n = rc.functional.gru(np.ones((2, 5, 3)), np.ones((7, 12, 3)), np.ones((7, 12, 4)))
+>>> y.shape, h_n.shape
+((7, 2, 5, 4), (7, 2, 4))
 """
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call
