@@ -96,6 +96,25 @@ def test_forecast_beats_the_year_before(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_neuroevolution_balances_the_pole():
+    printed = run("neuroevolution.py")
+    generations = re.findall(r"^generation \d+: (\d+) steps on average, (\d+) at best$", printed, re.MULTILINE)
+    assert int(generations[0][0]) < 50 < 490 < int(generations[-1][0])
+    assert figures(printed, r"evolved: (\d+) of 100 new starts balanced for all 500 steps") == [100]
+
+
+def test_ensemble_knows_how_sure_it_is(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "ensemble.png"
+    printed = run("ensemble.py", "--plot", str(plot))
+    together, single = figures(printed, r"held out: (-?\d\.\d+) nats a value by the ensemble, (-?\d\.\d+) by a .*")
+    assert together < single < -0.5  # a normal distribution of the series' own mean and variance has 0.0
+    coverage, values = figures(printed, r"(\d+)% of (\d+) values in the band of 90%")
+    assert 85 < coverage < 95
+    assert values == 1000
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("name", "package"),
     [("ctc.py", "scikit-learn"), ("classify_ragged.py", "sktime"), ("forecast.py", "statsmodels")],

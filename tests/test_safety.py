@@ -147,6 +147,9 @@ def test_the_core_refuses_wrong_shapes_by_name(rng):
             with raises(ValueError, blamed, "expected float32", "got float32"):
                 function(_core.Cell.lstm, *changed(arguments, index, wider), None, False, True)
             deeper = arguments[index][None]
+            if name == "w_ih":  # weights of many networks are for others
+                assert function(_core.Cell.lstm, *changed(arguments, index, deeper), None, False, True) is None
+                continue
             with raises(ValueError, name, "expected float32", "got float32"):
                 function(_core.Cell.lstm, *changed(arguments, index, deeper), None, False, True)
         for lengths, words in (([1, 1], "expected int64"), ([[1, 1, 1]], "expected int64"), ([1, 7, 1], "0 to T = 6")):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from libraries import Task
 from problems import Array, Problem
 
-__all__ = ["forward", "training"]
+__all__ = ["STEPS", "forward", "scan_layer", "training"]
 
 Step = Callable[..., Any]  # (states, gate inputs from x, w_hh transposed, b_hh) -> states
 
@@ -41,7 +41,7 @@ _wait: Callable[[Any], Any] = jax.block_until_ready
 STEPS: dict[str, Step] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
 
 
-def _layer(step: Step, num_states: int, x: Any, w: Any, u: Any, b_ih: Any, b_hh: Any) -> Any:
+def scan_layer(step: Step, num_states: int, x: Any, w: Any, u: Any, b_ih: Any, b_hh: Any) -> Any:
     """Return y (T, N, H) and the final states, from w (I, G*H) and u (H, G*H)."""
 
     def body(states: Any, gates_x: Any) -> Any:
@@ -54,7 +54,7 @@ def _layer(step: Step, num_states: int, x: Any, w: Any, u: Any, b_ih: Any, b_hh:
 
 
 def _make_ready(problem: Problem) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    layer = partial(_layer, STEPS[problem.cell], 2 if problem.cell == "lstm" else 1)
+    layer = partial(scan_layer, STEPS[problem.cell], 2 if problem.cell == "lstm" else 1)
     w_ih, w_hh, b_ih, b_hh = problem.weights
     return layer, tuple(jnp.array(array) for array in (problem.x, w_ih.T, w_hh.T, b_ih, b_hh))
 

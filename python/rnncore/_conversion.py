@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "as_array", "as_lengths", "as_real", "as_resets", "batched", "named"]
+__all__ = ["Array", "as_array", "as_lengths", "as_parts", "as_real", "as_resets", "batched", "named"]
 
 Array = NDArray[Any]
 
@@ -16,12 +16,25 @@ _FLOAT64 = np.dtype(np.float64)
 def as_real(name: str, value: ArrayLike) -> Array:
     """Prepare the array whose dtype, float32 or float64, is that of the computation."""
     w = np.asarray(value)
+    return as_array(name, w, _real_dtype(name, w))
+
+
+def _real_dtype(name: str, w: Array) -> np.dtype[Any]:
     dtype = w.dtype
     if dtype != _FLOAT32 and dtype != _FLOAT64:
         dtype = np.result_type(dtype, _FLOAT32) if dtype.kind in "biuf" else dtype
         if dtype != _FLOAT32 and dtype != _FLOAT64:
             raise TypeError(f"{name}: expected real numbers of at most 64 bits, got {w.dtype}")
-    return as_array(name, w, dtype)
+    return dtype
+
+
+def as_parts(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
+    """Prepare an array with a part for each network: parts are contiguous, but may lie apart from each other."""
+    array = np.asarray(value)
+    dtype = _real_dtype(name, array) if dtype is None else dtype
+    if array.ndim and array.size and array.dtype == dtype and array.flags.aligned and array[0].flags.c_contiguous:
+        return array
+    return as_array(name, array, dtype)
 
 
 def as_array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
@@ -62,9 +75,9 @@ def batched(name: str, array: Array, ndim: int, axis: int) -> Array:
 
 
 if TYPE_CHECKING:
-    _Named = TypeVar("_Named", bound=tuple[Array, ...])
+    _Named = TypeVar("_Named", bound=tuple[Any, ...])
 
-    def named(kind: type[_Named], values: tuple[Array, ...]) -> _Named:
+    def named(kind: type[_Named], values: tuple[Any, ...]) -> _Named:
         """Make a named tuple of a tuple: in half the time of calling its class with the elements."""
 else:
     named = tuple.__new__

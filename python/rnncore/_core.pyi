@@ -210,6 +210,56 @@ class Stream:
 
     def _write_state(self, stage: int, begin: int, end: int, parts: tuple[NDArray[Any], ...], /) -> None: ...
 
+class Networks:
+    """Many networks of one shape: layers on top of each other, each in one direction or two. Thread-safe."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        weights: list[tuple[NDArray[Any] | None, ...]],
+        directions: int,
+        batch_first: bool,
+        packed: bool,
+        /,
+    ) -> None:
+        """Take (w_ih, w_hh, b_ih, b_hh) of every pass, (M, ...): contiguous but for the first axis.
+
+        They are referred to and packed in every call; or, if `packed`, now and once.
+        """
+
+    def forward(
+        self, x: object, h_0: object, c_0: object, lengths: object, reverse: bool, /
+    ) -> tuple[NDArray[Any], ...]:
+        """Return y, h_n and, if there is one, c_n: y (M, N, T, D*H), states (M, passes, N, H).
+
+        x (N, T, I) or (M, N, T, I), and lengths (N,) or (M, N). `reverse` is for those of one direction alone.
+        """
+
+    def record(
+        self, checkpoint_every: int, x: object, h_0: object, c_0: object, lengths: object, reverse: bool, /
+    ) -> tuple[tuple[NDArray[Any], ...], NetworksRecording]:
+        """As `forward`, of one pass, with the recording that backward needs."""
+
+class NetworksRecording:
+    """What a forward pass of many networks kept for backward. Nothing writes to it."""
+
+    def backward(self, dy: object, dh_n: object, dc_n: object, /) -> tuple[NDArray[Any], ...]:
+        """Return the gradients of x, w_ih, w_hh, b_ih, b_hh, h_0 and, if there is one, c_0, (M, ...).
+
+        That of an x that all networks share is the sum over them, one after the other.
+        """
+
+class LinearNetworks:
+    """Affine maps of many networks, run once: x (N, T, I) or (M, N, T, I), weight (M, O, I), bias (M, O)."""
+
+    def __init__(self, activation: Activation, x: object, weight: object, bias: object, lengths: object, /) -> None: ...
+    @property
+    def y(self) -> NDArray[Any]:
+        """The output, (M, N, T, O)."""
+
+    def backward(self, dy: object, /) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return the gradients of x, weight and bias; of a shared x as `NetworksRecording` does."""
+
 class LinearRecording:
     """What `linear` kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 

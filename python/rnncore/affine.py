@@ -1,7 +1,7 @@
 """An affine map of every step with an activation, as pure functions on arrays: what turns states into outputs.
 
 The weight is torch's: (O, I). The computation runs in its dtype, float32 or float64; the other arrays are converted
-to it. `rnncore.functional` has the same names.
+to it. `rnncore.functional` has the same names. A weight (M, O, I) is M maps in one call, as told there.
 """
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call
@@ -9,9 +9,10 @@ from __future__ import annotations  # those of an inner function would be evalua
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore import _core
+from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, named
 from rnncore._core import Activation
 
@@ -106,7 +107,9 @@ def linear(
     """
     act = activation_of(activation)
     y = _core.linear(act, x, weight, bias, lengths)
-    if y is None:  # the core converts nothing
+    if y is None and np.ndim(weight) == 3:
+        y, _ = many.linear(act, x, weight, bias, lengths)
+    elif y is None:  # the core converts nothing
         y = _core.linear(*_converted(act, x, weight, bias, lengths))
         assert y is not None
     return y
@@ -144,6 +147,9 @@ def linear_vjp(
     """
     act = activation_of(activation)
     recorded = _core.record_linear(act, x, weight, bias, lengths)
+    if recorded is None and np.ndim(weight) == 3:
+        y, pull_back = many.linear(act, x, weight, bias, lengths)
+        return y, lambda dy: named(LinearGradients, pull_back(dy))
     if recorded is None:
         recorded = _core.record_linear(*_converted(act, x, weight, bias, lengths))
         assert recorded is not None

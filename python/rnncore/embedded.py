@@ -85,7 +85,7 @@ class Embedded:
         return self.recurrent.output_resets(reset_mask)
 
 
-def resets_of(layer: Layer | Embedded, reset_mask: ArrayLike | None) -> tuple[ArrayLike, ...]:
+def resets_of(layer: Any, reset_mask: ArrayLike | None) -> tuple[ArrayLike, ...]:
     """Return what a layer is given of a mask, after the lengths: nothing if it has no use for one."""
     return (reset_mask,) if reset_mask is not None and layer.resets else ()
 

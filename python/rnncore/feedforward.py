@@ -28,6 +28,9 @@ class Linear(Stateless):
         Whether there is a bias.
     activation : {None, "tanh", "sigmoid", "relu"}
         Applied to the result.
+    models : int, optional
+        M, for M maps in one call, each in the bits of a layer of its own: parameters are (M, ...), x is (N, T, I) for
+        all or (M, N, T, I), lengths (N,) or (M, N), and y (M, N, T, O). Default: one, on x (..., I).
     dtype : {float32, float64}
         Of the parameters, the computation and the results.
     rng : numpy.random.Generator or int, optional
@@ -57,6 +60,7 @@ class Linear(Stateless):
         bias: bool = True,
         activation: str | None = None,
         *,
+        models: int | None = None,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -69,9 +73,14 @@ class Linear(Stateless):
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.output_size, self.input_size)}
         if self.bias:
             shapes["bias"] = (self.output_size,)
-        super().__init__(shapes, dtype)
+        super().__init__(shapes, dtype, models)
         bound = 1.0 / np.sqrt(self.input_size)
-        self.flat_parameters[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat_parameters.size)
+        self.flat_parameters[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat_parameters.shape)
+
+    def _lengths(self, lengths: ArrayLike | None, x: Array) -> Array | None:
+        if self.models is None:
+            return super()._lengths(lengths, x)
+        return None if lengths is None else np.asarray(lengths)  # one for each row, or each of each network
 
     def _forward(self, x: Array, lengths: Array | None, training: bool) -> tuple[Array, Callable[[Array], Array]]:
         weight, bias = self.parameters["weight"], self.parameters.get("bias")

@@ -47,7 +47,7 @@ class Frozen:
 
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
-        self._stack = self._layer._pack()
+        self._stack = self._layer._pack(once=True)
         self._forward = self._stack.forward
 
     @property

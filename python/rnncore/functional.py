@@ -3,6 +3,18 @@
 Weights are torch's: `w_ih` (G*H, I), `w_hh` (G*H, H) and biases (G*H,), with the gates of LSTM in the order
 i, f, g, o and those of GRU in the order r, z, n. The computation runs in the dtype of `w_ih`, float32 or float64;
 the other arrays are converted to it. `linear` is what usually follows: an affine map of every step.
+
+Weights with an axis of M networks in front, `w_ih` (M, G*H, I) and so on, run all of them in one call, each in the
+bits of a call of its own: x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), and everything else has the
+axis, in results and gradients too. The gradient of an x that all share is the sum over the networks, the first first.
+Each network's part of a weight must be contiguous to be taken without a copy; the parts may lie apart, as in an array
+(M, P).
+
+>>> import numpy as np
+>>> import rnncore as rc
+>>> y, h_n = rc.functional.gru(np.ones((2, 5, 3)), np.ones((7, 12, 3)), np.ones((7, 12, 4)))
+>>> y.shape, h_n.shape
+((7, 2, 5, 4), (7, 2, 4))
 """
 
 from __future__ import annotations  # those of an inner function would be evaluated at every call
@@ -15,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore import _core
+from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, as_resets, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
@@ -164,11 +176,13 @@ class _Arguments:
 
     def resets(
         self, mask: ArrayLike | None, h_reset: ArrayLike | None, c_reset: ArrayLike | None
-    ) -> tuple[Array | None, ...]:
+    ) -> tuple[Array, Array | None, Array | None]:
         """Prepare where states start anew, and at what."""
         if mask is None:
             name = "c_reset" if h_reset is None else "h_reset"
             raise ValueError(f"{name}: expected None, since there is no reset_mask")
+        if self.positional[2].ndim == 3:
+            raise ValueError("reset_mask: expected None, since the weights are those of many networks")
         starts = self.start("h_reset", h_reset), self.start("c_reset", c_reset)
         return as_resets(mask, self.batch_axis), *starts
 
@@ -191,6 +205,9 @@ class _Arguments:
         )
 
 
+Resets = tuple[Any, Any, Any]  # reset_mask, h_reset, c_reset
+
+
 # The core takes arrays that need no conversion as they are, and returns None at once where one does.
 
 
@@ -198,6 +215,8 @@ def _forward(cell: Cell, *arguments: Any) -> tuple[Array, ...]:
     outputs = _core.forward(cell, *arguments)
     if outputs is not None:
         return outputs
+    if np.ndim(arguments[1]) == 3:
+        return many.forward(cell, *arguments)
     call = _Arguments(cell, *arguments)
     outputs = _core.forward(*call.positional)
     assert outputs is not None
@@ -219,6 +238,8 @@ def _record(*arguments: Any) -> tuple[tuple[Array, ...], Callable[..., tuple[Arr
             )
 
         return outputs, pull_back
+    if np.ndim(arguments[3]) == 3:
+        return many.record(*arguments)
     call = _Arguments(*arguments[1:])
     recorded = _core.record(arguments[0], *call.positional)
     assert recorded is not None
@@ -234,8 +255,8 @@ def _converting_pull_back(
     return call.unbatched(*gradients, states=len(gradients) - 5)
 
 
-def _forward_with_resets(resets: tuple[ArrayLike | None, ...], cell: Cell, *arguments: Any) -> tuple[Array, ...]:
-    """`_forward` with (reset_mask, h_reset, c_reset)."""
+def _forward_with_resets(resets: Resets, cell: Cell, *arguments: Any) -> tuple[Array, ...]:
+    """`_forward` with resets."""
     outputs = _core.forward_with_resets(*resets, cell, *arguments)
     if outputs is not None:
         return outputs
@@ -246,9 +267,9 @@ def _forward_with_resets(resets: tuple[ArrayLike | None, ...], cell: Cell, *argu
 
 
 def _record_with_resets(
-    resets: tuple[ArrayLike | None, ...], every: int, *arguments: Any
+    resets: Resets, every: int, *arguments: Any
 ) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
-    """`_record` with (reset_mask, h_reset, c_reset)."""
+    """`_record` with resets."""
     call = _Arguments(*arguments)
     recorded = _core.record_with_resets(*call.resets(*resets), every, *call.positional)
     assert recorded is not None

@@ -76,7 +76,8 @@ def _read(layer: Parameterised) -> list[_Parameter]:
         weight = path + dot + ("weight" if kind in _LINEAR else "weight_hh" + last.removeprefix(kind))
         if weight not in parameters:
             raise ValueError(f"parameters[{name!r}]: expected {weight!r} beside it, got {list(parameters)}")
-        found.append(_Parameter(name, kind, array, parameters[weight]))
+        of_networks: Any = [...] if getattr(layer, "models", None) is None else range(len(array))
+        found += [_Parameter(name, kind, array[m], parameters[weight][m]) for m in of_networks]
     for parameter in found:
         shape = parameter.weight.shape
         if len(shape) != 2 or (parameter.recurrent and (shape[1] == 0 or shape[0] % shape[1])):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,71 +18,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import files
 from rnncore.streaming import Stages, States, Stream
+from rnncore.views import Views
 
-__all__ = ["Layer", "Views", "load"]
+__all__ = ["Layer", "load"]
 
 Array = NDArray[Any]
 State = Any  # None, an array, or a tuple of states
 PullBack = Callable[..., tuple[Any, State]]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-class Views(Mapping[str, Array]):
-    """Named views into one flat vector. What is assigned to a name is copied into the vector.
-
-    Parameters
-    ----------
-    flat : ndarray, (P,)
-        The vector.
-    shapes : mapping of str to tuple of int
-        Names and shapes of the views, in their order in the vector.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> flat = np.zeros(5)
-    >>> views = Views(flat, {"weight": (2, 2), "bias": (1,)})
-    >>> views["weight"] = [[1, 2], [3, 4]]
-    >>> views["bias"] += 7
-    >>> flat
-    array([1., 2., 3., 4., 7.])
-    """
-
-    __slots__ = ("_arrays",)
-
-    def __init__(self, flat: Array, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._arrays: dict[str, Array] = {}
-        begin = 0
-        for name, shape in shapes.items():
-            end = begin + math.prod(shape)
-            self._arrays[name] = flat[begin:end].reshape(shape)
-            begin = end
-
-    def __getitem__(self, name: str) -> Array:
-        """Return the view of this name."""
-        return self._arrays[name]
-
-    def __setitem__(self, name: str, value: ArrayLike) -> None:
-        """Copy a value into the view of this name, which must have its shape."""
-        array = self._arrays[name]
-        if value is array:  # after an operation in place
-            return
-        if np.shape(value) != array.shape:
-            raise ValueError(f"{name}: expected shape {array.shape}, got {np.shape(value)}")
-        array[...] = value
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through the names."""
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        """Return the number of views."""
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        """Return names and shapes."""
-        return f"Views({ ({name: array.shape for name, array in self._arrays.items()}) })"
 
 
 class Layer:
@@ -98,6 +42,8 @@ class Layer:
         Names and shapes of the parameters, in their order in the flat vector.
     dtype : {float32, float64}, optional
         Of the parameters and of the computation. Default: float32.
+    models : int, optional
+        M, for M networks in one: parameters and gradients, flat ones too, have an axis of M in front. Default: none.
 
     Attributes
     ----------
@@ -105,7 +51,7 @@ class Layer:
         Arrays by name: views into `flat_parameters` and `flat_gradients`, of the same names and shapes. What is
         assigned, ``parameters["weight"] = w``, is copied into the vector.
     flat_parameters, flat_gradients : ndarray, (P,)
-        All parameters, all gradients, in one contiguous vector each.
+        All parameters, all gradients, in one contiguous vector each; (M, P) of M networks.
     input_size, output_size : int or None
         Size of the last axis of the input and of the output. None: whatever comes, and the same as the input.
     rng : numpy.random.Generator or None
@@ -143,13 +89,21 @@ class Layer:
     output_size: int | None = None
     rng: np.random.Generator | None = None
     resets: bool = False
+    models: int | None = None
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None = None, dtype: DTypeLike = np.float32) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        dtype: DTypeLike = np.float32,
+        models: int | None = None,
+    ) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype not in _DTYPES:
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
         self._shapes = dict(shapes or {})
-        size = sum(math.prod(shape) for shape in self._shapes.values())
+        self.models = None if models is None else _size("models", models)
+        axes = () if self.models is None else (self.models,)
+        size = *axes, sum(math.prod(shape) for shape in self._shapes.values())
         self._use(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
         self._owned = False  # whether a model has the vectors that this layer's are parts of
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore.embedded import resets_of, stages
+from rnncore import embedded, folded
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
 from rnncore.streaming import Stages, States, stages_of
 
@@ -36,11 +36,15 @@ class Container(Layer):
         dtypes = {layer.dtype for _, layer in own}
         if len(dtypes) > 1:
             raise TypeError(f"layers: expected one dtype, got {sorted(str(dtype) for dtype in dtypes)}")
+        networks = {layer.models for _, layer in own}
+        if len(networks) > 1:
+            described = ", ".join(f"{layer!r}" for _, layer in own)
+            raise ValueError(f"layers: expected the same models=M, or none, of all with parameters, got {described}")
         values = [layer.flat_parameters for _, layer in own]
-        shapes = {prefix + name: array.shape for prefix, layer in own for name, array in layer.parameters.items()}
-        super().__init__(shapes, dtypes.pop() if dtypes else np.float32)
+        shapes = {prefix + name: shape for prefix, layer in own for name, shape in layer._shapes.items()}
+        super().__init__(shapes, dtypes.pop() if dtypes else np.float32, networks.pop() if networks else None)
         if values:
-            np.concatenate(values, out=self.flat_parameters)
+            np.concatenate(values, axis=-1, out=self.flat_parameters)
 
     def distinct(self) -> Iterator[tuple[int, Layer]]:
         """Each layer once, with its first index: one used twice shares its parameters with itself."""
@@ -54,8 +58,8 @@ class Container(Layer):
         super()._use(flat_parameters, flat_gradients)
         begin = 0
         for _, layer in self.distinct():
-            end = begin + layer.flat_parameters.size
-            layer._use(flat_parameters[begin:end], flat_gradients[begin:end])
+            end = begin + layer.flat_parameters.shape[-1]
+            layer._use(flat_parameters[..., begin:end], flat_gradients[..., begin:end])
             layer._owned = True
             begin = end
 
@@ -117,7 +121,7 @@ class Container(Layer):
         y : ndarray
             Of the last layer. `run` returns the states too.
         """
-        y: Array = self.run(x, None, lengths, *resets_of(self, reset_mask))[0]
+        y: Array = self.run(x, None, lengths, *embedded.resets_of(self, reset_mask))[0]
         return y
 
 
@@ -141,6 +145,9 @@ class Sequential(Container):
 
     Notes
     -----
+    Layers of many networks, with the same ``models=M``, make M models: parameters, gradients and outputs have an axis
+    of M in front, flat vectors are (M, P), and layers without parameters may stand between them.
+
     Lengths go through: padded steps are neither computed nor counted anywhere. The state of a model is a tuple of the
     states of its layers, None for those that have none.
 
@@ -196,7 +203,7 @@ class Sequential(Container):
             size = size if layer.output_size is None else layer.output_size
         self.input_size = layers[0].input_size
         self.output_size = size
-        self._stages = stages(layers)
+        self._stages = embedded.stages(layers) if self.models is None else folded.stages(layers, self.models)
 
     def input_shape(self) -> tuple[Any, ...]:
         """Return the shape that the first layer takes."""
@@ -208,7 +215,7 @@ class Sequential(Container):
         """Run the model on x from a state: the output, and the new states of the layers."""
         states = self._states(state)
         for index, stage in self._stages:
-            x, states[index] = stage.run(x, states[index], lengths, *resets_of(stage, reset_mask))
+            x, states[index] = stage.run(x, states[index], lengths, *embedded.resets_of(stage, reset_mask))
             lengths, reset_mask = stage.output_lengths(lengths), stage.output_resets(reset_mask)
         return x, tuple(states)
 
@@ -218,7 +225,7 @@ class Sequential(Container):
         """Run the model on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         states, pull_backs = self._states(state), []
         for index, stage in self._stages:
-            (x, states[index]), pull_back = stage.vjp(x, states[index], lengths, *resets_of(stage, reset_mask))
+            (x, states[index]), pull_back = stage.vjp(x, states[index], lengths, *embedded.resets_of(stage, reset_mask))
             lengths, reset_mask = stage.output_lengths(lengths), stage.output_resets(reset_mask)
             pull_backs.append((index, pull_back))
 
@@ -275,9 +282,10 @@ class Sequential(Container):
         counted = {index for index, _ in self.distinct()}
         for index, layer in enumerate(self.layers):
             shape = layer.output_shape(shape)
-            count = layer.flat_parameters.size if index in counted else 0
+            count = layer.flat_parameters.shape[-1] if index in counted else 0
             rows.append((f"{index} {layer!r}", f"({', '.join(map(str, shape))})", f"{count:,}"))
-        rows.append(("total", "", f"{self.flat_parameters.size:,}"))
+        total = "total" if self.models is None else f"total, of each of {self.models:,} networks"
+        rows.append((total, "", f"{self.flat_parameters.shape[-1]:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return "\n".join(f"{a:<{widths[0]}}   {b:<{widths[1]}}   {c:>{widths[2]}}" for a, b, c in rows)
 
@@ -301,6 +309,7 @@ class Residual(Container):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
+        _one_network(self)
         if layer.output_size is not None and layer.input_size not in (None, layer.output_size):
             raise ValueError(
                 f"layer: expected as many outputs as inputs, got {layer!r} of {layer.input_size} and "
@@ -313,7 +322,7 @@ class Residual(Container):
     ) -> tuple[Any, State]:
         """Run the layer on x from a state: its output plus x, and its new state."""
         (initial,) = self._state_of("state", state)
-        y, new = self.layers[0].run(x, initial, lengths, *resets_of(self.layers[0], reset_mask))
+        y, new = self.layers[0].run(x, initial, lengths, *embedded.resets_of(self.layers[0], reset_mask))
         return y + _kept(x, y.shape, lengths), (new,)
 
     def vjp(
@@ -321,7 +330,7 @@ class Residual(Container):
     ) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         (initial,) = self._state_of("state", state)
-        (y, new), pull_back = self.layers[0].vjp(x, initial, lengths, *resets_of(self.layers[0], reset_mask))
+        (y, new), pull_back = self.layers[0].vjp(x, initial, lengths, *embedded.resets_of(self.layers[0], reset_mask))
 
         def pull_back_sum(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
             (dnew,) = self._state_of("dstate", dstate)
@@ -337,6 +346,12 @@ class Residual(Container):
     def output_resets(self, reset_mask: ArrayLike | None) -> ArrayLike | None:
         """Return the mask of resets that the layer's output has."""
         return self.layers[0].output_resets(reset_mask)
+
+
+def _one_network(container: Container) -> None:
+    if container.models is not None:
+        kind = type(container).__name__
+        raise ValueError(f"layers: expected one network in a {kind}, got models={container.models}")
 
 
 def _kept(x: ArrayLike, shape: tuple[int, ...], lengths: ArrayLike | None) -> Array:
@@ -368,6 +383,7 @@ class Concat(Container):
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__(*layers)
+        _one_network(self)
         sizes = {layer.input_size for layer in layers} - {None}
         if len(sizes) > 1:
             described = ", ".join(f"{layer!r} takes {layer.input_size}" for layer in layers)
@@ -381,7 +397,7 @@ class Concat(Container):
     ) -> tuple[Any, State]:
         """Run every branch on x from its state: the joined outputs, and the new states."""
         results = [
-            layer.run(x, initial, lengths, *resets_of(layer, reset_mask))
+            layer.run(x, initial, lengths, *embedded.resets_of(layer, reset_mask))
             for layer, initial in zip(self.layers, self._state_of("state", state), strict=True)
         ]
         return np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)
@@ -392,7 +408,7 @@ class Concat(Container):
         """Run every branch on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         results, pull_backs = [], []
         for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
-            result, pull_back = layer.vjp(x, initial, lengths, *resets_of(layer, reset_mask))
+            result, pull_back = layer.vjp(x, initial, lengths, *embedded.resets_of(layer, reset_mask))
             results.append(result)
             pull_backs.append(pull_back)
         ends = np.cumsum([y.shape[-1] for y, _ in results])[:-1]

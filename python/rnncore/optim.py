@@ -63,7 +63,7 @@ class Optimizer(Configured):
 
         Parameters
         ----------
-        parameters, gradients : ndarray, (P,)
+        parameters, gradients : ndarray, (P,) or (M, P)
             Contiguous, of one dtype, float32 or float64, and apart from each other. Always of the same size and dtype
             from the first step on, which is when the moments are made.
 
@@ -75,6 +75,8 @@ class Optimizer(Configured):
             If one is of another size, not contiguous, or read-only, or if they overlap; or if the schedule gives a
             rate that is negative or not finite. Nothing is changed then.
         """
+        if np.ndim(parameters) == 2 and np.shape(parameters) == np.shape(gradients) and parameters.flags.c_contiguous:
+            parameters, gradients = parameters.reshape(-1), gradients.reshape(-1)  # of many networks
         moments = self._moments or {name: np.zeros_like(parameters, subok=False) for name in self._moment_names()}
         self._update(parameters, gradients, moments, self.current_learning_rate)
         self._moments = moments

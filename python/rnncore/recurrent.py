@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rnncore import functional
+from rnncore import functional, many
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
@@ -49,10 +49,16 @@ _ARGUMENTS = """
         output and its packed weights, and the pull-back has N k K H for the segment it is at, instead of N T K H for
         each layer all the while: S is 1, for LSTM 2; K is 1 for RNN, 6 for LSTM, 5 for GRU. A segment has as many
         steps or more, so that it has about 512 rows of x, and k >= T makes one segment. Default: keep all.
+    models : int, optional
+        M, for M networks of this shape, run in one call, each in the bits of a layer of its own: parameters are
+        (M, ...) and flat vectors (M, P), x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), y
+        (M, N, T, D*H), and states are (M, D*L, N, H). The gradient of an x that all share is summed over them, the
+        first first. x has a batch axis always. Default: one network, without that axis.
     dtype : {float32, float64}
         Of the parameters, the computation and the results.
     rng : numpy.random.Generator or int, optional
-        Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout.
+        Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout. The first of many
+        networks begins as one alone would.
 
     Attributes
     ----------
@@ -63,7 +69,7 @@ _ARGUMENTS = """
     gradients : Views
         Of the same names and shapes; views into `flat_gradients`. Pull-backs add to them.
     flat_parameters, flat_gradients : ndarray, (P,)
-        All parameters, all gradients, in one contiguous vector each.
+        All parameters, all gradients, in one contiguous vector each; (M, P) of many networks.
 """
 
 
@@ -93,6 +99,7 @@ class _Recurrent(Layer):
         bidirectional: bool = False,
         *,
         checkpoint_every: int | None = None,
+        models: int | None = None,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -107,11 +114,11 @@ class _Recurrent(Layer):
         self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
-        super().__init__(self._parameter_shapes(), dtype)
+        super().__init__(self._parameter_shapes(), dtype, models)
         self.output_size = self.hidden_size * (1 + self.bidirectional)
         self.rng = np.random.default_rng(rng)
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
-        self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.size)
+        self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.shape)
 
     # ------------------------------------------------------------------------------------------- parameters
 
@@ -156,7 +163,9 @@ class _Recurrent(Layer):
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
         batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
-        expected = (len(self._passes()), *batch, self.hidden_size)
+        expected: tuple[int, ...] = (len(self._passes()), *batch, self.hidden_size)
+        if self.models is not None:
+            expected = self.models, len(self._passes()), like_x.shape[-3 if self.batch_first else -2], self.hidden_size
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
         of_all = (expected[0], self.hidden_size)
         for array in arrays:
@@ -173,25 +182,32 @@ class _Recurrent(Layer):
         if state is None:
             return [(None, None)] * passes
         columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x, shared)]
+        if self.models is not None:
+            columns = [part if isinstance(part, list) else part.swapaxes(0, 1) for part in columns]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
     def _join_states(self, states: list[tuple[Any, ...]]) -> State:
+        axis = 0 if self.models is None else 1
         if len(states) == 1:
-            joined = tuple(None if part is None else part[np.newaxis] for part in states[0])
+            joined = tuple(None if part is None else np.expand_dims(part, axis) for part in states[0])
         else:
             columns = zip(*states, strict=True)
-            joined = tuple(None if column[0] is None else np.stack(column) for column in columns)
+            joined = tuple(None if column[0] is None else np.stack(column, axis) for column in columns)
         return joined if self._states > 1 else joined[0]
 
     def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
+        if self.models is not None:
+            return many.series("x", x, self.models, self.input_size, self.batch_first)
         array = x if isinstance(x, Lookup) else np.asarray(x)
         if len(array.shape) not in (2, 3) or array.shape[-1] != self.input_size:
             shape = f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
 
-    def _pack(self) -> Stack:
+    def _pack(self, once: bool = False) -> Stack | many.Stack:
+        if self.models is not None:
+            return many.Stack(self, once)
         return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
 
     def _run_converted(
@@ -213,7 +229,7 @@ class _Recurrent(Layer):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
-        _check_resets(reset_mask, reset_state)
+        self._check_resets(reset_mask, reset_state)
         resets: tuple[Any, ...] = ()
         if reset_mask is not None:
             starts: list[Array | None] = []
@@ -237,6 +253,13 @@ class _Recurrent(Layer):
         if not unbatched:
             return y, last
         return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
+
+    def _check_resets(self, reset_mask: ArrayLike | None, reset_state: State) -> None:
+        if reset_mask is None and reset_state is not None:
+            kind = type(reset_state).__name__
+            raise ValueError(f"reset_state: expected None, since there is no reset_mask, got {kind}")
+        if reset_mask is not None and self.models is not None:
+            raise ValueError(f"reset_mask: expected None for many networks, got {type(reset_mask).__name__}")
 
     def _stream_stages(self, stages: Stages) -> States:
         if self.bidirectional:
@@ -307,7 +330,8 @@ class _Recurrent(Layer):
 
     run = __call__
 
-    def _run_with_resets(self, stack: Stack, *arguments: Any) -> tuple[Array, State]:
+    def _run_with_resets(self, stack: Any, *arguments: Any) -> tuple[Array, State]:
+        self._check_resets(*arguments[3:])
         result = stack.forward_with_resets(*arguments)
         return self._run_converted(stack.forward_with_resets, *arguments) if result is None else result
 
@@ -333,7 +357,7 @@ class _Recurrent(Layer):
             initial state; third, if `reset_state` was given, that of it. May be called several times.
         """
         first = self._input(x)
-        _check_resets(reset_mask, reset_state)
+        self._check_resets(reset_mask, reset_state)
         starts = self._split_state("reset_state", reset_state, first, shared=True)
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
@@ -347,7 +371,7 @@ class _Recurrent(Layer):
             if reset_mask is None:
                 (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
             else:
-                resets = reset_mask, *start
+                resets = reset_mask, start[0], start[1]
                 (y, *last), pull_back = functional._record_with_resets(resets, self._every, self._cell, *arguments)
             pull_backs.append(pull_back)
             outputs.append(y)
@@ -394,11 +418,6 @@ class _Recurrent(Layer):
         return (series, last_state), pull_back_all
 
 
-def _check_resets(reset_mask: ArrayLike | None, reset_state: State) -> None:
-    if reset_mask is None and reset_state is not None:
-        raise ValueError(f"reset_state: expected None, since there is no reset_mask, got {type(reset_state).__name__}")
-
-
 class RNN(_Recurrent):
     """Simple recurrent layers (Elman 1990) on x (N, T, I): batch_first=True is the default, unlike in torch.
 
@@ -429,6 +448,7 @@ class RNN(_Recurrent):
         *,
         nonlinearity: str = "tanh",
         checkpoint_every: int | None = None,
+        models: int | None = None,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -443,6 +463,7 @@ class RNN(_Recurrent):
             dropout,
             bidirectional,
             checkpoint_every=checkpoint_every,
+            models=models,
             dtype=dtype,
             rng=rng,
         )

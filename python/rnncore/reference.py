@@ -235,7 +235,7 @@ def run_layer(
     batched = x.ndim == 3
 
     # Inside, sequences are (T, N, ...) and states (N, H); one sequence alone is a batch of one row.
-    def to_steps(array: Array) -> Array:
+    def to_steps(array: NDArray[Any]) -> NDArray[Any]:
         return array[:, None] if not batched else array.swapaxes(0, 1) if batch_first else array
 
     def from_steps(array: Array) -> Array:
@@ -297,7 +297,7 @@ def _checked_start(name: str, value: OptionalArray, shape: tuple[int, ...], rese
     """Return a state after resets, which may be one for all rows."""
     if value is not None and reset_mask is None:
         raise ValueError(f"{name}: expected None, since there is no reset_mask")
-    return _checked(name, np.broadcast_to(value, shape) if np.ndim(value) == 1 else value, shape)
+    return _checked(name, value if value is None or np.ndim(value) != 1 else np.broadcast_to(value, shape), shape)
 
 
 # --------------------------------------------------------------------------------------- the public functions

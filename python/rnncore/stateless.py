@@ -31,6 +31,9 @@ class Stateless(Layer):
             raise ValueError(f"x: expected {expected}, got {array.dtype} {array.shape}")
         return array if array.dtype.kind == "f" else array.astype(self.dtype)
 
+    def _lengths(self, lengths: ArrayLike | None, x: Array) -> Array | None:
+        return _checked_lengths(lengths, x)
+
     def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None) -> Array:
         """Run the layer on x. Nothing is kept and nothing is dropped out.
 
@@ -46,7 +49,7 @@ class Stateless(Layer):
         y : ndarray, (N, T, output_size)
         """
         array = self._input(x)
-        return self._forward(array, _checked_lengths(lengths, array), False)[0]
+        return self._forward(array, self._lengths(lengths, array), False)[0]
 
     def vjp(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
@@ -54,7 +57,7 @@ class Stateless(Layer):
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         _no_state(self, state)
         array = self._input(x)
-        y, back = self._forward(array, _checked_lengths(lengths, array), True)
+        y, back = self._forward(array, self._lengths(lengths, array), True)
 
         def pull_back(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Any, State]:
             gradient = np.zeros_like(y) if dy is None else np.asarray(dy)

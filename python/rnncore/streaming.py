@@ -37,6 +37,8 @@ States = Stateful | None | tuple["States", ...]
 
 def stages_of(layer: Layer, stages: Stages) -> States:
     """Append the stages of a layer, unless its class computes something else than the one that says them."""
+    if layer.models is not None:
+        raise ValueError(f"model: expected one network, got {layer!r}")
     classes = type(layer).__mro__
 
     def first(name: str) -> int:
@@ -85,7 +87,7 @@ class Stream(_core.Stream):
     TypeError
         If a layer cannot be streamed.
     ValueError
-        If a layer is bidirectional, so that a step needs those after it.
+        If a layer is bidirectional, so that a step needs those after it, or of many networks.
 
     Examples
     --------

@@ -7,6 +7,7 @@
 #include "engine.hpp"
 #include "pass.hpp"
 #include "recompute.hpp"
+#include "repeat.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -66,6 +67,8 @@ struct Run {
         const Kept<T>* kept, int threads);
     Run(const Run&) = delete;
 
+    // On to a call of the same shapes and the same plan.
+    void turn_to(const Stack<T>& stack, const Input<T>& input, const Output<T>& output);
     // The initial states, once before all steps.
     void start(const Input<T>& input) const;
     // The input products of a whole table, once before all steps.
@@ -80,7 +83,7 @@ struct Run {
 
     const CellKernels<T>& cell;
     const Plan& plan;
-    const int64_t N, D, L, panels;
+    const int64_t N, D, L, panels, caller_rows;
     Cut cut;
     bool layers_side_by_side;
     std::vector<int64_t> slices, chunks;
@@ -101,9 +104,9 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
       N(plan.batch().N),
       D(stack.directions),
       L(stack.layers()),
-      panels(cell.forward_panels(stack.H)) {
+      panels(cell.forward_panels(stack.H)),
+      caller_rows(layout.N * layout.T) {
     const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, row_size = cell.gates * H;
-    const int64_t caller_rows = layout.N * layout.T;
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     const double u_bytes = static_cast<double>(row_size * H) * sizeof(T);
@@ -140,28 +143,40 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     }
     passes.reserve(static_cast<size_t>(D * L));
     for (int64_t index = 0; index < D * L; ++index) {
-        const int64_t layer = index / D, direction = index % D;
-        const PackedWeights<T>& weights = stack.passes[static_cast<size_t>(index)];
+        const int64_t direction = index % D;
         passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, {}});
         Forward<T>& task = passes.back().task;
         task.batch = passes.back().plan->batch();
-        task.I = weights.I;
         task.H = H;
-        task.packed = weights.packed;
-        task.x = layer ? series + (layer - 1) * caller_rows * D * H : input.x;
-        if (!layer) task.tokens = input.tokens;
-        if (!layer && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
-        task.w = weights.w, task.u = weights.u, task.b_ih = weights.b_ih, task.b_hh = weights.b_hh;
-        if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
+        if (index < D && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
         task.y_stride = D * H;
         task.keep = kept != nullptr;
         if (kept) task.saved = kept->saved;
         for (int s = 0; s < cell.states; ++s) {
             task.states[s] = kept ? kept->states[s] : workspace->states + (index * cell.states + s) * 2 * N * H;
-            if (output.last[s]) task.last[s] = output.last[s] + index * N * H;
         }
     }
     lanes.emplace(layers_side_by_side ? L : cut.units);
+    turn_to(stack, input, output);
+}
+
+template <class T>
+void Run<T>::turn_to(const Stack<T>& stack, const Input<T>& input, const Output<T>& output) {
+    const int64_t H = stack.H;
+    for (int64_t index = 0; index < D * L; ++index) {
+        const int64_t layer = index / D, direction = index % D;
+        const PackedWeights<T>& weights = stack.passes[static_cast<size_t>(index)];
+        Forward<T>& task = passes[static_cast<size_t>(index)].task;
+        task.I = weights.I;
+        task.packed = weights.packed;
+        task.x = layer ? series + (layer - 1) * caller_rows * D * H : input.x;
+        if (!layer) task.tokens = input.tokens;
+        task.w = weights.w, task.u = weights.u, task.b_ih = weights.b_ih, task.b_hh = weights.b_hh;
+        if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
+        for (int s = 0; s < cell.states; ++s) {
+            if (output.last[s]) task.last[s] = output.last[s] + index * N * H;
+        }
+    }
 }
 
 template <class T>
@@ -302,6 +317,18 @@ Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, co
 }
 
 template <class T>
+Repetition<T> repetition(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input,
+                         const Output<T>& output) {
+    const auto run = std::make_shared<Run<T>>(stack, layout, plan, input, output, nullptr, 1);
+    return [run](const Stack<T>& stack, const Input<T>& input, const Output<T>& output) {
+        run->turn_to(stack, input, output);
+        run->plan.clear_padding(output.y, stack.directions * stack.H);
+        run->start(input);
+        run_team(1, [&](Member& alone) { run->steps(alone, {0, run->plan.batch().T}); });
+    };
+}
+
+template <class T>
 std::function<void(Member& team, int64_t segment)> recomputation(const Stack<T>& stack, const Input<T>& input,
                                                                  const typename Tape<T>::Group& group,
                                                                  const Kept<T>& kept, int threads) {
@@ -323,6 +350,10 @@ template Tape<float> forward_for_training(const Weights<float>&, const Layout&, 
                                           const Output<float>&, int64_t);
 template Tape<double> forward_for_training(const Weights<double>&, const Layout&, const Input<double>&,
                                            const Output<double>&, int64_t);
+template Repetition<float> repetition(const Stack<float>&, const Layout&, const Plan&, const Input<float>&,
+                                      const Output<float>&);
+template Repetition<double> repetition(const Stack<double>&, const Layout&, const Plan&, const Input<double>&,
+                                       const Output<double>&);
 template std::function<void(Member&, int64_t)> recomputation(const Stack<float>&, const Input<float>&,
                                                              const Tape<float>::Group&, const Kept<float>&, int);
 template std::function<void(Member&, int64_t)> recomputation(const Stack<double>&, const Input<double>&,

@@ -35,6 +35,9 @@ std::atomic<int>& configured_threads() {
     return n;
 }
 
+// Whether this thread is in a team of several: what a task calls runs alone.
+thread_local bool in_team = false;
+
 struct Job {
     Team team;
     void (*body)(void*, Member&);
@@ -57,7 +60,9 @@ public:
         }
         wake_.notify_all();
         Member member(job.team, 0);
+        in_team = true;
         body(context, member);
+        in_team = false;
         std::unique_lock lock(mutex_);
         job_ = nullptr;
         left_.wait(lock, [&] { return job.running == 0; });
@@ -67,6 +72,7 @@ public:
 
 private:
     void work() {
+        in_team = true;
         std::unique_lock lock(mutex_);
         for (uint64_t seen = 0;;) {  // a worker joins a job once
             wake_.wait(lock, [&] { return job_ && serial_ != seen && job_->joined < job_->team.size(); });
@@ -103,7 +109,7 @@ Pool& pool() {
 }  // namespace
 
 int num_threads() {
-    return configured_threads().load(std::memory_order_relaxed);
+    return in_team ? 1 : configured_threads().load(std::memory_order_relaxed);
 }
 
 void set_num_threads(int n) {

@@ -13,7 +13,7 @@
 namespace rnncore {
 
 // Threads that a call may use. Initially RNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs this process may run
-// on. set_num_threads throws std::invalid_argument unless n >= 1.
+// on; 1 for a call within a task of a team. set_num_threads throws std::invalid_argument unless n >= 1.
 int num_threads();
 void set_num_threads(int n);
 
@@ -134,7 +134,8 @@ private:
 };
 
 // Runs body(member) on the calling thread and up to threads - 1 others, as many as come; returns when all that came
-// have left. With threads == 1, or while another caller has the pool, the calling thread does everything.
+// have left. With threads == 1, or while another caller has the pool, the calling thread does everything. The body must
+// not throw.
 void run_team(int threads, void (*body)(void* context, Member& member), void* context);
 
 template <class Body>

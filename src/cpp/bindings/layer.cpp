@@ -19,9 +19,10 @@ struct Arguments {
     int64_t I, H;
 };
 
-// Whether nothing has to be converted: all arrays of the dtype of w_ih, and x with a batch axis.
+// Whether nothing has to be converted: all arrays of the dtype of w_ih, and x with a batch axis. Weights of many
+// networks are for many.cpp.
 bool ready(const Arguments& a) {
-    if (!is_ready(a.w_ih, kFloat32 | kFloat64)) return false;
+    if (!is_ready(a.w_ih, kFloat32 | kFloat64) || py::reinterpret_borrow<py::array>(a.w_ih).ndim() == 3) return false;
     const int numbers = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
     const bool x_is_ready =
         is_ready(a.x, numbers) ? py::reinterpret_borrow<py::array>(a.x).ndim() != 2 : as_lookup(a.x) != nullptr;

@@ -18,9 +18,10 @@ struct Arguments {
     py::object x, weight, bias, lengths;
 };
 
-// Whether nothing has to be converted: all arrays of the dtype of weight.
+// Whether nothing has to be converted: all arrays of the dtype of weight. Those of many networks are for many.cpp.
 bool ready(const Arguments& a) {
     if (!is_ready(a.weight, kFloat32 | kFloat64)) return false;
+    if (py::reinterpret_borrow<py::array>(a.weight).ndim() == 3) return false;
     const int numbers = py::reinterpret_borrow<py::array>(a.weight).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
     return is_ready(a.x, numbers) && is_ready_or_none(a.bias, numbers) && is_ready_or_none(a.lengths, kInt64);
 }

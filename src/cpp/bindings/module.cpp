@@ -4,6 +4,7 @@
 #include "layer.hpp"
 #include "linear.hpp"
 #include "losses.hpp"
+#include "many.hpp"
 #include "optim.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
@@ -14,6 +15,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_layer(m);
     rnncore::register_linear(m);
     rnncore::register_losses(m);
+    rnncore::register_many(m);
     rnncore::register_optim(m);
     rnncore::register_stack(m);
     rnncore::register_stream(m);
