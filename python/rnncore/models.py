@@ -9,8 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rnncore._conversion import as_lengths
 from rnncore.embedded import stages
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
+from rnncore.ragged import Ragged, apart, is_list, run_list, side_by_side, vjp_list
 
 __all__ = ["Concat", "Residual", "Sequential"]
 
@@ -103,14 +105,16 @@ class Container(Layer):
         Parameters
         ----------
         x : array_like, (N, T, input_size)
-            What the first layer takes.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence, 0 to T. Default: T for all.
+            What the first layer takes. Or a list of N arrays (T_n, input_size), or a `Packed`.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of each
+            row. Default: T for all.
 
         Returns
         -------
         y : ndarray
-            Of the last layer. `run` returns the states too.
+            Of the last layer; if it has steps and x is a list or a `Packed`, y is the same. `run` returns the states
+            too.
         """
         y: Array = self.run(x, None, lengths)[0]
         return y
@@ -195,6 +199,8 @@ class Sequential(Container):
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Run the model on x from a state: the output, and the new states of the layers."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths)
         states = self._states(state)
         for index, stage in self._stages:
             x, states[index] = stage.run(x, states[index], lengths)
@@ -203,6 +209,8 @@ class Sequential(Container):
 
     def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
         """Run the model on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths)
         states, pull_backs = self._states(state), []
         for index, stage in self._stages:
             (x, states[index]), pull_back = stage.vjp(x, states[index], lengths)
@@ -288,35 +296,41 @@ class Residual(Container):
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Run the layer on x from a state: its output plus x, and its new state."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths)
         (initial,) = self._state_of("state", state)
         y, new = self.layers[0].run(x, initial, lengths)
-        return y + _kept(x, y.shape, lengths), (new,)
+        return y + _kept(x, y, lengths), (new,)
 
     def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths)
         (initial,) = self._state_of("state", state)
         (y, new), pull_back = self.layers[0].vjp(x, initial, lengths)
 
         def pull_back_sum(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
             (dnew,) = self._state_of("dstate", dstate)
             dx, dinitial = pull_back(dy, dnew)
-            return dx if dy is None else dx + _kept(dy, y.shape, lengths), (dinitial,)
+            return dx if dy is None else dx + _kept(dy, y, lengths), (dinitial,)
 
-        return (y + _kept(x, y.shape, lengths), (new,)), pull_back_sum
+        return (y + _kept(x, y, lengths), (new,)), pull_back_sum
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the layer's output has."""
         return self.layers[0].output_lengths(lengths)
 
 
-def _kept(x: ArrayLike, shape: tuple[int, ...], lengths: ArrayLike | None) -> Array:
+def _kept(x: Any, y: Any, lengths: ArrayLike | None) -> Any:
     """Return x with zeros at padded steps, where it may hold anything."""
+    if isinstance(y, Ragged):
+        return x
     array = np.asarray(x)
-    if array.shape != shape:
-        raise ValueError(f"x: expected the shape of the layer's output, {shape}, got {array.shape}")
+    if array.shape != y.shape:
+        raise ValueError(f"x: expected the shape of the layer's output, {y.shape}, got {array.shape}")
     if lengths is None:
         return array
-    return np.where(_valid(np.asarray(lengths), array.shape[1])[..., None], array, 0)
+    return np.where(_valid(as_lengths(lengths, *array.shape[:2]), array.shape[1])[..., None], array, 0)
 
 
 class Concat(Container):
@@ -348,23 +362,27 @@ class Concat(Container):
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Run every branch on x from its state: the joined outputs, and the new states."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths)
         results = [
             layer.run(x, initial, lengths)
             for layer, initial in zip(self.layers, self._state_of("state", state), strict=True)
         ]
-        return np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)
+        return side_by_side([y for y, _ in results])[0], tuple(new for _, new in results)
 
     def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
         """Run every branch on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths)
         results, pull_backs = [], []
         for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
             result, pull_back = layer.vjp(x, initial, lengths)
             results.append(result)
             pull_backs.append(pull_back)
-        ends = np.cumsum([y.shape[-1] for y, _ in results])[:-1]
+        y, sizes = side_by_side([branch for branch, _ in results])
 
         def pull_back_all(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
-            dys = [None] * len(pull_backs) if dy is None else np.split(np.asarray(dy), ends, axis=-1)
+            dys = [None] * len(pull_backs) if dy is None else apart(dy, sizes)
             dstates = self._state_of("dstate", dstate)
             pulled = [back(dy, dnew) for back, dy, dnew in zip(pull_backs, dys, dstates, strict=True)]
             dx = pulled[0][0]
@@ -372,7 +390,7 @@ class Concat(Container):
                 dx = None if dx is None else dx + other
             return dx, tuple(dinitial for _, dinitial in pulled)
 
-        return (np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)), pull_back_all
+        return (y, tuple(new for _, new in results)), pull_back_all
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the first branch's output has."""

@@ -9,6 +9,7 @@ function that pulls gradients back. There is no tape beside that function, so a 
 from __future__ import annotations  # np.random in annotations would import it
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from rnncore._conversion import as_array, as_lengths
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -141,7 +143,7 @@ class _Recurrent(Layer):
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def _state_parts(self, name: str, state: State, like_x: Array | Lookup) -> tuple[Array | None, ...]:
+    def _state_parts(self, name: str, state: State, batch: tuple[int, ...]) -> tuple[Array | None, ...]:
         """h, or h and c, each None or of the caller's shape."""
         if state is None:
             parts: tuple[Any, ...] = (None,) * self._states
@@ -151,7 +153,6 @@ class _Recurrent(Layer):
             parts = tuple(state)
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
-        batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
         expected = (len(self._passes()), *batch, self.hidden_size)
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
         for array in arrays:
@@ -159,12 +160,12 @@ class _Recurrent(Layer):
                 raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
         return arrays
 
-    def _split_state(self, name: str, state: State, like_x: Array | Lookup) -> list[tuple[Array | None, Array | None]]:
+    def _split_state(self, name: str, state: State, batch: tuple[int, ...]) -> list[tuple[Array | None, Array | None]]:
         """(h, c) of each pass; None stands for zeros."""
         passes = len(self._weights)
         if state is None:
             return [(None, None)] * passes
-        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x)]
+        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, batch)]
         columns += [[None] * passes] * (2 - self._states)
         return list(zip(*columns, strict=True))
 
@@ -175,12 +176,24 @@ class _Recurrent(Layer):
             joined = tuple(np.stack(column) for column in zip(*states, strict=True))
         return joined if self._states > 1 else joined[0]
 
-    def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
+    def _input(self, x: ArrayLike | Lookup | Ragged) -> Array | Lookup:
+        if isinstance(x, Ragged):
+            x, axes = x.data, (2,)
+        else:
+            axes = (2, 3)
         array = x if isinstance(x, Lookup) else np.asarray(x)
-        if len(array.shape) not in (2, 3) or array.shape[-1] != self.input_size:
+        if len(array.shape) not in axes or array.shape[-1] != self.input_size:
+            if axes == (2,):
+                raise ValueError(f"x: expected steps of {self.input_size} values, got rows {array.shape}")
             shape = f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
+
+    def _batch(self, x: Any, series: Array | Lookup) -> tuple[int, ...]:
+        """(N,), or () if there is one sequence without a batch axis."""
+        if isinstance(x, Ragged):
+            return (x.N,)
+        return () if len(series.shape) == 2 else (series.shape[0 if self.batch_first else 1],)
 
     def _pack(self) -> Stack:
         return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
@@ -189,24 +202,30 @@ class _Recurrent(Layer):
         self, forward: Callable[..., Any], x: ArrayLike, state: State, lengths: ArrayLike | None
     ) -> tuple[Array, State]:
         """Check and convert what the core does not take as it is, and run."""
+        if is_list(x, self.input_shape):
+            return run_list(partial(self._run_converted, forward), x, state, lengths)
         series = self._input(x)
         if not isinstance(series, Lookup):
             series = as_array("x", series, self.dtype)
-        unbatched, axis = len(series.shape) == 2, 0 if self.batch_first else 1
+        batch, axis = self._batch(x, series), 0 if self.batch_first else 1
+        unbatched = not batch
         parts: list[Array | None] = []
-        for part in self._state_parts("state", state, series):
+        for part in self._state_parts("state", state, batch):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
         if not isinstance(series, Lookup) and unbatched:
             series = np.expand_dims(series, axis)
-        if lengths is not None:
-            lengths = as_lengths(lengths, unbatched)
-            if lengths.shape != (series.shape[axis],):
-                raise ValueError(f"lengths: expected shape {(series.shape[axis],)}, got {lengths.shape}")
-        result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths)
+        rows: Any = None
+        if isinstance(x, Ragged):
+            rows = x.structure(lengths)
+        elif lengths is not None:
+            rows = as_lengths(lengths, series.shape[axis], series.shape[1 - axis], unbatched)
+        result = forward(series, tuple(parts) if self._states > 1 else parts[0], rows)
         assert result is not None
         y, last = result
+        if isinstance(x, Ragged):
+            return x.with_data(y), last
         if not unbatched:
             return y, last
         return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
@@ -238,17 +257,19 @@ class _Recurrent(Layer):
         Parameters
         ----------
         x : array_like, (N, T, input_size)
-            (T, N, input_size) if not `batch_first`, or (T, input_size) for one unbatched sequence.
+            (T, N, input_size) if not `batch_first`, or (T, input_size) for one unbatched sequence. Or a list of N
+            arrays (T_n, input_size), or a `Packed`, which have no padding.
         state : optional
             Initial state, (D*L, N, H), or (D*L, H) if unbatched; for LSTM a tuple (h, c) of two. L layers, D
             directions; l0, l0_reverse, l1, ... Default: zeros.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence, 0 to T. Default: T for all.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of each
+            row. Default: T for all.
 
         Returns
         -------
         y : ndarray, (N, T, D*H)
-            Laid out like x; zero at padded steps.
+            Laid out like x; zero at padded steps. A list or a `Packed` if x is one.
         state : as the argument
             Each sequence's state after its last valid step.
         """
@@ -274,15 +295,20 @@ class _Recurrent(Layer):
             state, None for zeros, **adds** those of the parameters to `gradients`, and returns those of x and of the
             initial state. May be called several times.
         """
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths)
         first = self._input(x)
+        batch = self._batch(x, first)
+        ragged = x if isinstance(x, Ragged) else None
+        rows: Any = lengths if ragged is None else ragged.structure(lengths)
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
 
         series: Any = first
         states, outputs = [], []
-        initial = self._split_state("state", state, first)
+        initial = self._split_state("state", state, batch)
         for (k, _, reverse), weights, (h, c) in zip(self._passes(), self._weights, initial, strict=True):
-            arguments = (series, *weights, h, c, lengths, reverse, self.batch_first)
+            arguments = (series, *weights, h, c, rows, reverse, self.batch_first)
             (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
             pull_backs.append(pull_back)
             outputs.append(y)
@@ -300,10 +326,12 @@ class _Recurrent(Layer):
         y_shape = series.shape
 
         def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Array | None, State]:
+            if dy is not None and ragged is not None:
+                dy = ragged.arranged("dy", dy)
             dseries = None if dy is None else np.asarray(dy)
             if dseries is not None and dseries.shape != y_shape:
                 raise ValueError(f"dy: expected shape {y_shape}, got {dseries.shape}")
-            dlast = self._split_state("dstate", dstate, first)
+            dlast = self._split_state("dstate", dstate, batch)
             dinitial: list[Any] = [None] * len(dlast)
             H, directions = self.hidden_size, 1 + self.bidirectional
             for k in reversed(range(self.num_layers)):
@@ -320,9 +348,11 @@ class _Recurrent(Layer):
                         total += gradient
                     dinitial[index] = gradients[5:]
                 dseries = dx
+            if ragged is not None and dseries is not None:
+                return ragged.with_data(dseries), self._join_states(dinitial)
             return dseries, self._join_states(dinitial)
 
-        return (series, last_state), pull_back_all
+        return (series if ragged is None else ragged.with_data(series), last_state), pull_back_all
 
 
 class RNN(_Recurrent):

@@ -105,7 +105,7 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
       L(stack.layers()),
       panels(cell.forward_panels(stack.H)) {
     const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, row_size = cell.gates * H;
-    const int64_t caller_rows = layout.N * layout.T;
+    const int64_t caller_rows = layout.caller_rows();
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     const double u_bytes = static_cast<double>(row_size * H) * sizeof(T);
@@ -130,7 +130,11 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     workspace.emplace(kept ? 0 : D * L * cell.states * 2 * N * H, L == 1 && (few_inputs || whole_table) ? 0 : parts,
                       part_rows, row_size);
 
-    if (D == 2) reversed.emplace(Layout{layout.N, layout.T, layout.batch_first, true, layout.lengths});
+    if (D == 2) {
+        Layout from_the_end = layout;
+        from_the_end.reverse = true;
+        reversed.emplace(from_the_end);
+    }
     series = Array<T>((L - 1) * caller_rows * D * H);
     if (whole_table) {
         table_rows = input.V;

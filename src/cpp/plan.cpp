@@ -7,20 +7,20 @@ namespace rnncore {
 
 Plan::Plan(const Layout& layout, Span rows)
     : N_(rows.end - rows.begin),
-      padded_T_(layout.T),
+      padded_T_(layout.ragged ? 0 : layout.T),
       step_stride_(layout.batch_first ? 1 : layout.N),
       row_stride_(layout.batch_first ? layout.T : 1) {
     const int64_t* lengths = layout.lengths;
     const auto length_of = [=](int64_t row) { return lengths ? lengths[row] : layout.T; };
     std::vector<int64_t> sorted;
-    if (lengths) {
+    const int64_t* order = layout.ragged ? layout.ragged->order.data() : nullptr;
+    if (lengths && !order) {
         sorted.resize(static_cast<size_t>(layout.N));
         std::iota(sorted.begin(), sorted.end(), int64_t{0});
         std::stable_sort(sorted.begin(), sorted.end(), [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+        order = sorted.data();
     }
-    const auto row_of = [&](int64_t n) {
-        return lengths ? sorted[static_cast<size_t>(rows.begin + n)] : rows.begin + n;
-    };
+    const auto row_of = [=](int64_t n) { return order ? order[rows.begin + n] : rows.begin + n; };
     for (int64_t n = 0; n < N_; ++n) {
         const int64_t length = length_of(row_of(n));
         T_ = std::max(T_, length);
@@ -47,7 +47,8 @@ Plan::Plan(const Layout& layout, Span rows)
     for (int64_t t = 0; t < T_; ++t) {
         for (int64_t n = 0; n < count_[t]; ++n) {
             const int64_t step = layout.reverse ? length_[n] - 1 - t : t;
-            *out++ = order_[n] * row_stride_ + step * step_stride_;
+            *out++ = layout.ragged ? layout.ragged->sequence[rows.begin + n] + layout.ragged->step[step]
+                                   : order_[n] * row_stride_ + step * step_stride_;
         }
     }
 }

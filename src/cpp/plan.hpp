@@ -11,12 +11,25 @@
 
 namespace rnncore {
 
-// A batch as the caller has it: x is (N, T, I) or (T, N, I), row n has lengths[n] steps, all T if lengths is null.
+// Sequences in arrays of rows (R, ...) without padding, where step t of the n-th longest is row step[t] + sequence[n].
+struct Ragged {
+    std::vector<int64_t> lengths;   // (N) in the caller's order
+    std::vector<int64_t> order;     // (N) the caller's index of each, longest first
+    std::vector<int64_t> sequence;  // (N) longest first
+    std::vector<int64_t> step;      // (T)
+    int64_t R = 0;
+};
+
+// A batch as the caller has it: x is (N, T, I) or (T, N, I), row n has lengths[n] steps, all T if lengths is null. Or x
+// is (R, I), as `ragged` says; N, T and lengths are those of it then.
 struct Layout {
     int64_t N, T;
     bool batch_first;
     bool reverse;  // each row is read from its own last step to its first
     const int64_t* lengths;
+    const Ragged* ragged = nullptr;
+
+    int64_t caller_rows() const { return ragged ? ragged->R : N * T; }
 };
 
 class Plan {

@@ -5,6 +5,7 @@
 #include "linear.hpp"
 #include "losses.hpp"
 #include "optim.hpp"
+#include "ragged.hpp"
 #include "stack.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -14,5 +15,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_linear(m);
     rnncore::register_losses(m);
     rnncore::register_optim(m);
+    rnncore::register_ragged(m);
     rnncore::register_stack(m);
 }
