@@ -90,6 +90,10 @@ class Container(Layer):
         """Return what makes a model like this one."""
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
+    def input_shape(self) -> tuple[Any, ...]:
+        """Return the shape that the first layer takes."""
+        return self.layers[0].input_shape()
+
     def _state_of(self, name: str, state: State) -> tuple[State, ...]:
         """Return the states of the layers."""
         if state is None:
@@ -107,14 +111,12 @@ class Container(Layer):
         x : array_like, (N, T, input_size)
             What the first layer takes. Or a list of N arrays (T_n, input_size), or a `Packed`.
         lengths : array_like of int (N,) or of bool (N, T), optional
-            Valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of each
-            row. Default: T for all.
+            Valid steps of each sequence, 0 to T, or a mask, True at the first steps of each row. Default: T for all.
 
         Returns
         -------
         y : ndarray
-            Of the last layer; if it has steps and x is a list or a `Packed`, y is the same. `run` returns the states
-            too.
+            Of the last layer; a list or a `Packed` if x is one and y has steps. `run` returns the states too.
         """
         y: Array = self.run(x, None, lengths)[0]
         return y
@@ -192,10 +194,6 @@ class Sequential(Container):
         self.input_size = layers[0].input_size
         self.output_size = size
         self._stages = stages(layers)
-
-    def input_shape(self) -> tuple[Any, ...]:
-        """Return the shape that the first layer takes."""
-        return self.layers[0].input_shape()
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
         """Run the model on x from a state: the output, and the new states of the layers."""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnncore import _core
 
-__all__ = ["Joined", "Ragged", "apart", "is_list", "listed", "run_list", "same_kind", "side_by_side", "vjp_list"]
+__all__: list[str] = []  # for modules of this package
 
 Array = NDArray[Any]
 State = Any

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnncore import metrics as metrics_
+from rnncore._conversion import as_lengths
 from rnncore.batches import Batch, DataSet
 from rnncore.callbacks import Callback, StepInfo
 from rnncore.checkpoints import Progress, read_checkpoint, write_checkpoint
@@ -337,10 +338,12 @@ class Trainer:
         shape = "a list" if isinstance(targets, list) else np.shape(targets)
         if shape[:2] != np.shape(x)[:2]:
             raise ValueError(f"tbptt: expected targets for every step, ({np.shape(x)[0]}, {T}, ...), got {shape}")
+        if lengths is not None:
+            lengths = as_lengths(lengths, *np.shape(x)[:2])
         pieces = []
         for begin in range(0, T, self.tbptt):
             end = min(begin + self.tbptt, T)
-            part = None if lengths is None else np.clip(np.asarray(lengths) - begin, 0, end - begin)
+            part = None if lengths is None else np.clip(lengths - begin, 0, end - begin)
             if begin and part is not None and not part.any():
                 break  # all have ended
             own = weights if weights is None or np.ndim(weights) < 2 else weights[:, begin:end]
