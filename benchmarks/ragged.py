@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Lengths uniform on 1 to T: least times of a valid step, in us.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", nargs="+", type=int, default=(10, 100, 1000), metavar="T")
+    parser.add_argument("--cells", nargs="+", default=CELLS, choices=CELLS)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128, help="and inputs; default: 128")
     parser.add_argument("--repeats", type=int, default=20, help="samples of each, but 3 at T = 1000; default: 20")
@@ -39,7 +40,7 @@ def main() -> None:
     print(
         f"{'cell':<6}{'T':<6}{'mode':<10}{'full':>8}", *(f"{name:>8}" for name in OURS), f"{'torch':>10}{'packing':>9}"
     )
-    for cell in CELLS:
+    for cell in arguments.cells:
         for T in arguments.steps:
             for mode in MODES:
                 tasks, valid = _tasks(cell, T, N, H, mode)
