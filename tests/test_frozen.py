@@ -111,7 +111,7 @@ def test_refuses_what_does_not_fit(make, rng):
         layer(x[..., :3])
     with pytest.raises(ValueError, match=r"^state: expected shape \(1, 2, 8\), got \(1, 1, 8\)"):
         layer(x, np.zeros((1, 1, 8)))
-    with pytest.raises(ValueError, match=r"^lengths: expected shape \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"^lengths: expected integers \(2,\), got int64 \(3,\)"):
         layer(x, None, [1, 2, 3])
     with pytest.raises(ValueError, match=r"^lengths: expected values from 0 to T = 4, got 5 at row 1"):
         layer(x, None, [1, 5])

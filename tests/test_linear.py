@@ -285,7 +285,7 @@ X, W, B = np.zeros((2, 3, 5), np.float32), np.zeros((7, 5), np.float32), np.zero
         ({"bias": B[:6]}, ValueError, r"bias: expected float32 (7,), got float32 (6,)"),
         ({"bias": B[:, None]}, ValueError, r"bias: expected float32 (7,), got float32 (7, 1)"),
         ({"bias": B.astype("U3")}, TypeError, r"bias: expected real numbers, got <U3"),
-        ({"lengths": [3, 1, 2]}, ValueError, r"lengths: expected int64 (2,), got int64 (3,)"),
+        ({"lengths": [3, 1, 2]}, ValueError, r"lengths: expected integers (2,), got int64 (3,)"),
         ({"lengths": [3, 4]}, ValueError, r"lengths: expected values from 0 to T = 3, got 4 at row 1"),
         ({"lengths": [-1, 3]}, ValueError, r"lengths: expected values from 0 to T = 3, got -1 at row 0"),
         ({"lengths": [1.0, 3.0]}, TypeError, r"lengths: expected integers, got float64"),

@@ -196,7 +196,7 @@ def test_layers_that_do_not_fit_are_both_named():
         (lambda: rc.LayerNorm(3)(np.zeros((2, 4))), ValueError, r"x: expected real numbers \(..., 3\), got float64"),
         (lambda: rc.Last()(np.zeros((2, 4))), ValueError, r"x: expected \(N, T, C\), got \(2, 4\)"),
         (lambda: rc.Last()(np.zeros((2, 4, 1)), lengths=[1]), ValueError, r"lengths: expected integers \(2,\)"),
-        (lambda: rc.Last()(np.zeros((2, 4, 1)), lengths=[1, 5]), ValueError, "lengths: .* 0 to T = 4, got 1 to 5"),
+        (lambda: rc.Last()(np.zeros((2, 4, 1)), lengths=[1, 5]), ValueError, "lengths: .* 0 to T = 4, got 5 at row 1"),
         (lambda: rc.Last().run(np.zeros((2, 4, 1)), state=1), ValueError, r"state: expected None, since Last\(\)"),
         (lambda: rc.Last().vjp(np.zeros((2, 4, 1)))[1](np.zeros(3)), ValueError, r"dy: expected shape \(2, 1\)"),
         (lambda: rc.Residual(rc.Dropout()).run(np.zeros((1, 1, 1)), ()), ValueError, "state: expected a tuple of 1"),

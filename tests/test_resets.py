@@ -696,3 +696,47 @@ def test_tokens(cell, dtype, vocabulary, options, rng):
     assert close([model.flat_gradients], [np.concatenate([embedding.flat_gradients, layer.flat_gradients])], dtype)
     letters = tokens[:, :, None] % 5 / 5.0  # what is not a batch of tokens goes through one by one
     assert rc.Sequential(rc.GRU(1, 4, rng=0))(letters, RAGGED, mask).shape == (N, T, 4)
+
+
+@pytest.mark.parametrize("kind", [list, rc.Packed])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_sequences_without_padding(kind, directions, rng):
+    """Lists and packed sequences, and masks of the same kind, have the bits of padded ones."""
+    lengths = [7, 0, 4, 9, 1]
+    x, mask = rng.standard_normal((5, 9, 3)), rng.random((5, 9)) < 0.3
+    as_kind = rc.Packed.from_list if kind is rc.Packed else list
+    rows, masks = (as_kind([a[:n] for a, n in zip(array, lengths, strict=True)]) for array in (x, mask))
+    layer = rc.LSTM(3, 4, num_layers=2, bidirectional=directions == 2, dtype=np.float64, rng=0)
+    start = tuple(rng.standard_normal((2, 2 * directions, 5, 4)))
+    (y, state), pull_back = layer.vjp(x, None, lengths, mask, start)
+    dx, dstate, dstart = pull_back(2 * y)
+    gradients = layer.flat_gradients.copy()
+    layer.zero_gradients()
+
+    def padded(series):
+        found = np.zeros((5, 9, series[0].shape[-1] if kind is list else series.data.shape[-1]))
+        for n, part in enumerate(series if kind is list else series.to_list()):
+            found[n, : len(part)] = part
+        return found
+
+    for call in (layer, layer.frozen()):
+        y_rows, state_rows = call(rows, None, None, masks, start)
+        assert isinstance(y_rows, kind)
+        assert np.array_equal(padded(y_rows), y)
+        assert np.array_equal(state_rows, state)
+    (y_rows, _), pull_back_rows = layer.vjp(rows, None, None, masks, start)
+    dx_rows, dstate_rows, dstart_rows = pull_back_rows(
+        kind(2 * part for part in y_rows) if kind is list else 2 * y_rows
+    )
+    assert np.array_equal(padded(dx_rows), dx)
+    assert np.array_equal(dstate_rows, dstate)
+    assert np.array_equal(dstart_rows, dstart)
+    assert np.array_equal(layer.flat_gradients, gradients)
+    model = rc.Sequential(rc.Linear(3, 3, dtype=np.float64, rng=1), layer)
+    assert np.array_equal(padded(model(rows, None, masks)), model(x, lengths, mask))
+    weights = [layer.parameters[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    y, *_ = rc.functional.lstm(x, *weights, lengths=lengths, reset_mask=mask, h_reset=start[0][0], reverse=True)
+    y_rows, *_ = rc.functional.lstm(rows, *weights, reset_mask=masks, h_reset=start[0][0], reverse=True)
+    assert np.array_equal(padded(y_rows), y)
+    with pytest.raises((TypeError, ValueError), match="reset_mask: expected"):
+        layer(rows, None, None, mask[:, 0])

@@ -25,6 +25,7 @@ from rnncore.layer import Layer, load
 from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.optim import SGD, Adam, AdamW, RMSprop
+from rnncore.packed import Packed
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
@@ -60,6 +61,7 @@ __all__ = [
     "Linear",
     "LossGradient",
     "MeanPool",
+    "Packed",
     "Quantile",
     "RMSprop",
     "Repeat",

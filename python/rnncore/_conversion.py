@@ -49,13 +49,38 @@ def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
     return array.dtype == dtype and array.flags.carray
 
 
-def as_lengths(value: ArrayLike, unbatched: bool = False) -> Array:
-    """Prepare the numbers of valid steps: one for each sequence, or one alone."""
+def as_lengths(value: ArrayLike, N: int, T: int, unbatched: bool = False) -> NDArray[np.int64]:
+    """Prepare the numbers of valid steps, (N,) from 0 to T, or what says it of one sequence alone.
+
+    Or a mask (N, T) that is True at valid steps, which are the first of each row: those are counted.
+    """
     array = np.asarray(value)
+    if array.dtype == np.bool_:
+        return _counts(batched("lengths", array, 1, 0) if unbatched else array, N, T)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.int64) if array.ndim else array.astype(np.int64)
-    return batched("lengths", array, 0, 0) if unbatched else array
+    if unbatched:
+        array = batched("lengths", array, 0, 0)
+    if array.shape != (N,):
+        raise ValueError(f"lengths: expected integers ({N},), got {array.dtype} {array.shape}")
+    wrong = np.flatnonzero((array < 0) | (array > T))
+    if wrong.size:
+        raise ValueError(f"lengths: expected values from 0 to T = {T}, got {array[wrong[0]]} at row {wrong[0]}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _counts(mask: Array, N: int, T: int) -> NDArray[np.int64]:
+    """Return the number of steps at the beginning of each row that are True; there must be none after them."""
+    if mask.shape != (N, T):
+        raise ValueError(f"lengths: expected a mask ({N}, {T}), got bool {mask.shape}")
+    rows, steps = np.nonzero(mask[:, 1:] & ~mask[:, :-1])
+    if rows.size:
+        raise ValueError(
+            "lengths: expected a mask that is True up to some step of each row and False from there on, "
+            f"got True at step {steps[0] + 1} of row {rows[0]} after False"
+        )
+    counts: NDArray[np.int64] = mask.sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def as_resets(value: ArrayLike, batch_axis: int | None) -> Array:

@@ -42,14 +42,36 @@ class Lookup:
     """A series whose steps are rows of a table, in place of x."""
 
     def __init__(self, table: NDArray[Any], tokens: NDArray[Any], gradient: NDArray[Any], /) -> None:
-        """Take a table (V, I), int64 tokens laid out like the steps of x, and the array that backward adds to.
+        """Take a table (V, I), int64 tokens laid out like the rows of x, and the array that backward adds to.
 
         They are referred to. Tokens must not change while a call or a recording reads them; they are checked once.
         """
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """The shape of the x that this stands for."""
+
+class Ragged:
+    """Where the steps of sequences without padding lie in arrays of rows. Immutable."""
+
+    @staticmethod
+    def packed(batch_sizes: NDArray[Any], sorted_indices: NDArray[Any], /) -> Ragged:
+        """Step by step: int64 sizes (T,) that do not grow, and the caller's index of each sequence, longest first."""
+
+    @staticmethod
+    def joined(lengths: NDArray[Any], /) -> Ragged:
+        """One sequence after the other: int64 lengths (N,)."""
+
+    @property
+    def lengths(self) -> NDArray[Any]: ...
+    @property
+    def order(self) -> NDArray[Any]:
+        """The index of each sequence, longest first."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def sequences(self) -> int: ...
 
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
@@ -79,8 +101,8 @@ def forward(
 ) -> tuple[NDArray[Any], ...] | None:
     """Return y, h_n and, if there is one, c_n. All arrays of one dtype, C-contiguous; lengths int64.
 
-    x may be a `Lookup`. None if an argument would have to be converted to that, or x has no batch axis; nothing is
-    computed then.
+    x may be a `Lookup`. With a `Ragged` for lengths, x and y are (R, ...), the rows it tells of. None if an argument
+    would have to be converted to that, or x has no batch axis; nothing is computed then.
     """
 
 def record(

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, named
 from rnncore._core import Activation
+from rnncore.ragged import Ragged, same_kind
 
 __all__ = ["LinearGradients", "linear", "linear_vjp"]
 
@@ -48,13 +49,10 @@ def _converted(
 ) -> tuple[Any, ...]:
     """Prepare the arguments for the core."""
     w = as_real("weight", weight)
-    return (
-        activation,
-        as_array("x", x, w.dtype),
-        w,
-        None if bias is None else as_array("bias", bias, w.dtype),
-        None if lengths is None else as_lengths(lengths),
-    )
+    series = as_array("x", x, w.dtype)
+    if lengths is not None:  # (where x has no time, the core says so)
+        lengths = as_lengths(lengths, *series.shape[:2]) if series.ndim == 3 else np.empty(0, np.int64)
+    return activation, series, w, None if bias is None else as_array("bias", bias, w.dtype), lengths
 
 
 def linear(
@@ -72,15 +70,17 @@ def linear(
     Parameters
     ----------
     x : array_like, (..., I)
-        Input; with `lengths`, (N, T, I).
+        Input; with `lengths`, (N, T, I). Or a list of N arrays (T_n, I), or a `Packed`: y, dy and the gradient of x are
+        the same then.
     weight : array_like, (O, I)
         W. Its dtype, float32 or float64, is that of the computation and of the result.
     bias : array_like, (O,), optional
         b. Default: zeros.
     activation : {None, "tanh", "sigmoid", "relu"}
         act. Default: none.
-    lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T. Default: T for all. Later steps are neither read nor computed:
+    lengths : array_like of int (N,) or of bool (N, T), optional
+        Number of valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of
+        each row. Default: T for all. Later steps are neither read nor computed:
         y is zero there.
 
     Returns
@@ -110,6 +110,11 @@ def linear(
     if y is None and np.ndim(weight) == 3:
         y, _ = many.linear(act, x, weight, bias, lengths)
     elif y is None:  # the core converts nothing
+        ragged, kind = same_kind("x", x)
+        if ragged is not None:
+            ragged.structure(lengths)
+            series: Array = kind(ragged.with_data(linear(ragged.data, weight, bias, activation=activation)))
+            return series
         y = _core.linear(*_converted(act, x, weight, bias, lengths))
         assert y is not None
     return y
@@ -151,6 +156,10 @@ def linear_vjp(
         y, pull_back = many.linear(act, x, weight, bias, lengths)
         return y, lambda dy: named(LinearGradients, pull_back(dy))
     if recorded is None:
+        ragged, kind = same_kind("x", x)
+        if ragged is not None:
+            ragged.structure(lengths)
+            return _ragged_vjp(ragged, kind, *linear_vjp(ragged.data, weight, bias, activation=activation))
         recorded = _core.record_linear(*_converted(act, x, weight, bias, lengths))
         assert recorded is not None
     y, recording = recorded
@@ -163,3 +172,15 @@ def linear_vjp(
         return named(LinearGradients, gradients)
 
     return y, vjp
+
+
+def _ragged_vjp(
+    like: Ragged, kind: Callable[[Any], Any], y: Array, vjp: Callable[[ArrayLike], LinearGradients]
+) -> tuple[Any, Callable[[ArrayLike], LinearGradients]]:
+    """Give the results of rows the kind of x."""
+
+    def ragged_vjp(dy: ArrayLike) -> LinearGradients:
+        gradients = vjp(like.arranged("dy", dy))
+        return gradients._replace(x=kind(like.with_data(gradients.x)))
+
+    return kind(like.with_data(y)), ragged_vjp

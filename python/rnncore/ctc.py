@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnncore import _core
 from rnncore._conversion import as_array, as_lengths, as_real
 from rnncore.losses import LossGradient
+from rnncore.ragged import same_kind
 
 __all__ = ["CTC"]
 
@@ -66,11 +67,13 @@ class CTC:
         Parameters
         ----------
         outputs : array_like, (N, T, C)
-            Logits. float32 and float64 are computed in as they are.
+            Logits. float32 and float64 are computed in as they are. Or a list of N arrays (T_n, C), or a `Packed`; the
+            gradient is the same then.
         targets : array_like of int, (N, L), or sequence of N sequences of int
             Labels, none of them blank.
-        lengths : array_like of int, (N,), optional
-            Steps of each series, 0 to T. Steps from there on are not read. Default: T for all.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Steps of each series, 0 to T, or a mask that is True at them, which are the first. Steps from there on are
+            not read. Default: T for all.
         weights : array_like, (N,), optional
             Of the sequences, at least 0; what has weight 0 is not read. Default: 1.
         target_lengths : array_like of int, (N,), optional
@@ -110,8 +113,8 @@ class CTC:
         ----------
         outputs : array_like, (N, T, C)
             Logits.
-        lengths : array_like of int, (N,), optional
-            Steps of each series, 0 to T. Default: T for all.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Steps of each series, 0 to T, or a mask that is True at them, which are the first. Default: T for all.
 
         Returns
         -------
@@ -126,12 +129,14 @@ class CTC:
         >>> rc.CTC().decode(logits)
         [array([2, 2, 3])]
         """
+        ragged, _ = same_kind("outputs", outputs)
+        if ragged is not None:
+            ragged.structure(lengths)
+            outputs, lengths = ragged.to_padded()
         x = np.asarray(outputs)
         if x.ndim != 3 or x.shape[2] <= self.blank:
             raise ValueError(f"outputs: expected (N, T, C) with C > {self.blank}, got {x.shape}")
-        steps = [x.shape[1]] * x.shape[0] if lengths is None else as_lengths(lengths).tolist()
-        if len(steps) != x.shape[0] or any(not 0 <= n <= x.shape[1] for n in steps):
-            raise ValueError(f"lengths: expected ({x.shape[0]},) values from 0 to T = {x.shape[1]}, got {steps}")
+        steps = [x.shape[1]] * x.shape[0] if lengths is None else as_lengths(lengths, *x.shape[:2]).tolist()
         labels = []
         for path, n in zip(x.argmax(axis=2), steps, strict=True):
             valid = path[:n]
@@ -142,12 +147,20 @@ class CTC:
     def _evaluate(
         self, outputs: Any, targets: Any, lengths: Any, weights: Any, target_lengths: Any, with_gradient: bool
     ) -> tuple[float, float, Any]:
+        ragged, kind = same_kind("outputs", outputs)
+        if ragged is not None:
+            ragged.structure(lengths)
+            padded, lengths = ragged.to_padded()
+            value, weight, gradient = self._evaluate(padded, targets, lengths, weights, target_lengths, with_gradient)
+            if with_gradient:
+                gradient = kind(ragged.from_joined(gradient[np.arange(padded.shape[1]) < lengths[:, np.newaxis]]))
+            return value, weight, gradient
         x = as_real("outputs", outputs)
         if x.ndim != 3:
             raise ValueError(f"outputs: expected (N, T, C), got {x.shape}")
         labels, counts = _padded(targets, target_lengths)
         if lengths is not None:
-            lengths = as_lengths(lengths)
+            lengths = as_lengths(lengths, *x.shape[:2])
         if weights is not None:
             weights = as_array("weights", weights, np.dtype(np.float64))
         return _core.ctc(x, labels, counts, lengths, weights, self.blank, self.zero_infinity, with_gradient)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from rnncore._core import Lookup
 from rnncore.feedforward import Embedding
 from rnncore.layer import Array, Layer, PullBack, State
+from rnncore.ragged import Ragged
 from rnncore.recurrent import _Recurrent
 
 __all__: list[str] = []  # for models
@@ -30,14 +31,16 @@ class Embedded:
         self.embedding = embedding
         self.recurrent = recurrent
 
-    def _lookup(self, x: ArrayLike) -> Lookup | None:
+    def _lookup(self, x: ArrayLike | Ragged) -> Lookup | Ragged | None:
         """Return what the recurrent layer takes for its input; None for what is not a batch of tokens."""
-        tokens = self.embedding._input(x)
-        if tokens.ndim != 2 or not np.can_cast(tokens.dtype, np.int64):
+        ragged = x if isinstance(x, Ragged) else None
+        tokens = self.embedding._input(x if ragged is None else ragged.data)
+        if tokens.ndim != (2 if ragged is None else 1) or not np.can_cast(tokens.dtype, np.int64):
             return None
         # (a copy: tokens that changed after they were checked would lead the core out of the table)
         tokens = np.array(tokens, np.int64, order="C")
-        return Lookup(self.embedding.parameters["weight"], tokens, self.embedding.gradients["weight"])
+        lookup = Lookup(self.embedding.parameters["weight"], tokens, self.embedding.gradients["weight"])
+        return lookup if ragged is None else ragged._with(lookup)
 
     def run(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None

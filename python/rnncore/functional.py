@@ -31,6 +31,7 @@ from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, as_resets, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
+from rnncore.ragged import same_kind
 
 __all__ = [
     "GRUGradients",
@@ -123,39 +124,50 @@ class LSTMGradients(NamedTuple):
 class _Arguments:
     """The arguments of one call in the form the core takes, and the way back to the caller's shapes."""
 
-    __slots__ = ("batch_axis", "dtype", "positional")
+    __slots__ = ("batch_axis", "dtype", "kind", "positional", "ragged")
     positional: tuple[Any, ...]  # what _core.forward and _core.record take
 
     def __init__(
         self,
         cell: Cell,
-        x: ArrayLike | _core.Lookup,
+        x: Any,  # an array, a list of arrays, Ragged or a Lookup
         w_ih: ArrayLike,
         w_hh: ArrayLike,
         b_ih: ArrayLike | None,
         b_hh: ArrayLike | None,
         h_0: ArrayLike | None,
         c_0: ArrayLike | None,
-        lengths: ArrayLike | None,
+        lengths: Any,
         reverse: bool,
         batch_first: bool,
     ) -> None:
         w = as_real("w_ih", w_ih)
         dtype = self.dtype = w.dtype
+        self.ragged, self.kind = same_kind("x", x)
+        if self.ragged is not None:
+            x, lengths = self.ragged.data, self.ragged.structure(lengths)
         if not isinstance(x, _core.Lookup):
             x = as_array("x", x, dtype)
+        no_padding = isinstance(lengths, _core.Ragged)
         # where the core has a batch axis of 1 that the caller does not have: in x, y and their gradients
-        self.batch_axis = (0 if batch_first else 1) if len(x.shape) == 2 else None
+        self.batch_axis = (0 if batch_first else 1) if len(x.shape) == 2 and not no_padding else None
+        if self.ragged is None and not isinstance(x, _core.Lookup):
+            x = self.series("x", x)
+        if len(x.shape) != 3 and not no_padding:
+            lengths = None  # the core refuses x
+        elif lengths is not None and not no_padding:
+            N, T = x.shape[:2] if batch_first else x.shape[1::-1]
+            lengths = as_lengths(lengths, N, T, unbatched=self.batch_axis is not None)
         self.positional = (
             cell,
-            x if isinstance(x, _core.Lookup) else self.series("x", x),
+            x,
             w,
             as_array("w_hh", w_hh, dtype),
             None if b_ih is None else as_array("b_ih", b_ih, dtype),
             None if b_hh is None else as_array("b_hh", b_hh, dtype),
             self.state("h_0", h_0),
             self.state("c_0", c_0),
-            None if lengths is None else as_lengths(lengths, unbatched=self.batch_axis is not None),
+            lengths,
             reverse,
             batch_first,
         )
@@ -164,6 +176,8 @@ class _Arguments:
         """Prepare x, y or a gradient of one of them for the core."""
         if value is None:
             return None
+        if self.ragged is not None:
+            return as_array(name, self.ragged.arranged(name, value), self.dtype)
         array = as_array(name, value, self.dtype)
         return array if self.batch_axis is None else batched(name, array, 2, self.batch_axis)
 
@@ -184,17 +198,24 @@ class _Arguments:
         if self.positional[2].ndim == 3:
             raise ValueError("reset_mask: expected None, since the weights are those of many networks")
         starts = self.start("h_reset", h_reset), self.start("c_reset", c_reset)
+        if self.ragged is not None:
+            mask = self.ragged.arranged("reset_mask", mask)
         return as_resets(mask, self.batch_axis), *starts
 
     def start(self, name: str, value: ArrayLike | None) -> Array | None:
         """Prepare a state after resets: of each sequence, or one for all."""
         if value is None or self.batch_axis is not None or np.ndim(value) != 1:
             return self.state(name, value)
+        lengths = self.positional[8]
         N = self.positional[1].shape[0 if self.positional[-1] else 1]
+        if isinstance(lengths, _core.Ragged):
+            N = lengths.sequences
         return np.tile(as_array(name, value, self.dtype), (N, 1))
 
     def unbatched(self, series: Array, *rest: Array, states: int) -> tuple[Any, ...]:
         """Return the core's results in the caller's shapes: a series comes first; states, or None for some, last."""
+        if self.ragged is not None:
+            return (self.kind(self.ragged.with_data(series)), *rest)
         if self.batch_axis is None:
             return (series, *rest)
         first_state = len(rest) - states
@@ -328,7 +349,8 @@ def rnn(
     Parameters
     ----------
     x : array_like, (N, T, I)
-        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence. Or a list of N arrays (T_n, I), or
+        a `Packed`: y, dy and the gradient of x are the same then, and there are no `lengths`.
     w_ih : array_like, (H, I)
         W. Its dtype, float32 or float64, is that of the computation and of the results.
     w_hh : array_like, (H, H)
@@ -339,8 +361,9 @@ def rnn(
         Initial state, (H,) if unbatched. Default: zeros.
     nonlinearity : {"tanh", "relu"}
         act.
-    lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+    lengths : array_like of int (N,) or of bool (N, T), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Or a mask, True at valid steps, which
+        are the first of each row. Default: T for all. Later steps
         are not computed: y is zero there, and
         `h_n` is the state after the last valid step, or `h_0` where there is none.
     reverse : bool
@@ -470,7 +493,8 @@ def lstm(
     Parameters
     ----------
     x : array_like, (N, T, I)
-        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence. Or a list of N arrays (T_n, I), or
+        a `Packed`: y, dy and the gradient of x are the same then, and there are no `lengths`.
     w_ih : array_like, (4*H, I)
         W, gates in the order i, f, g, o. Its dtype, float32 or float64, is that of the computation and of the results.
     w_hh : array_like, (4*H, H)
@@ -479,8 +503,9 @@ def lstm(
         Biases. Default: zeros.
     h_0, c_0 : array_like, (N, H), optional
         Initial hidden and cell state, (H,) if unbatched. Default: zeros.
-    lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+    lengths : array_like of int (N,) or of bool (N, T), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Or a mask, True at valid steps, which
+        are the first of each row. Default: T for all. Later steps
         are not computed: y is zero there, and
         the final states are those after the last valid step, or the initial ones where there is none.
     reverse : bool
@@ -617,7 +642,8 @@ def gru(
     Parameters
     ----------
     x : array_like, (N, T, I)
-        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence.
+        Input; (T, N, I) if not `batch_first`, or (T, I) for one unbatched sequence. Or a list of N arrays (T_n, I), or
+        a `Packed`: y, dy and the gradient of x are the same then, and there are no `lengths`.
     w_ih : array_like, (3*H, I)
         W, gates in the order r, z, n. Its dtype, float32 or float64, is that of the computation and of the results.
     w_hh : array_like, (3*H, H)
@@ -626,8 +652,9 @@ def gru(
         Biases. Default: zeros.
     h_0 : array_like, (N, H), optional
         Initial state, (H,) if unbatched. Default: zeros.
-    lengths : array_like of int, (N,), optional
-        Number of valid steps of each sequence, 0 to T; one number if unbatched. Default: T for all. Later steps
+    lengths : array_like of int (N,) or of bool (N, T), optional
+        Number of valid steps of each sequence, 0 to T; one number if unbatched. Or a mask, True at valid steps, which
+        are the first of each row. Default: T for all. Later steps
         are not computed: y is zero there, and
         `h_n` is the state after the last valid step, or `h_0` where there is none.
     reverse : bool

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnncore import _core
 from rnncore._conversion import as_array, as_lengths, as_real
+from rnncore.ragged import Ragged, same_kind
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"]
 
@@ -47,13 +48,16 @@ class _Loss:
         Parameters
         ----------
         outputs : array_like, (N, T, ...)
-            Of the model. float32 and float64 are computed in as they are.
+            Of the model. float32 and float64 are computed in as they are. Or a list of N arrays (T_n, ...), or a
+            `Packed`.
         targets : array_like
-            What the outputs should be; the class says in which shape.
-        lengths : array_like of int, (N,), optional
-            Steps of each sequence that count, 0 to T; needs a time axis. Default: T for all.
+            What the outputs should be; the class says in which shape. Without an axis of the batch, a list of such
+            arrays or a `Packed`, if the outputs are one.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Steps of each sequence that count, 0 to T, or a mask that is True at them, which are the first of each row;
+            needs a time axis. Default: T for all.
         weights : array_like, (N, T) or (N,), optional
-            Of every step, or of every sequence's steps; at least 0. Default: 1.
+            Of every step, or of every sequence's steps; at least 0. Or like the targets, of every step. Default: 1.
 
         Returns
         -------
@@ -65,7 +69,7 @@ class _Loss:
         ValueError, TypeError
             If an argument does not fit, naming it, what was expected and what came.
         """
-        return self._evaluate(outputs, targets, lengths, weights, False)[0]
+        return self._measured(outputs, targets, lengths, weights, False)[0]
 
     def with_gradient(
         self, outputs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, weights: ArrayLike | None = None
@@ -75,9 +79,23 @@ class _Loss:
         Returns
         -------
         LossGradient
-            `gradient` has the shape of the outputs, and their dtype if that is float32 or float64.
+            `gradient` has the shape of the outputs, and their dtype if that is float32 or float64. A list or a
+            `Packed` if they are one.
         """
-        return LossGradient(*self._evaluate(outputs, targets, lengths, weights, True))
+        return LossGradient(*self._measured(outputs, targets, lengths, weights, True))
+
+    def _measured(
+        self, outputs: Any, targets: Any, lengths: Any, weights: Any, with_gradient: bool
+    ) -> tuple[float, float, Any]:
+        """Evaluate, what has no padding row by row."""
+        ragged, kind = same_kind("outputs", outputs)
+        if ragged is None:
+            return self._evaluate(outputs, targets, lengths, weights, with_gradient)
+        ragged.structure(lengths)
+        value, weight, gradient = self._evaluate(
+            ragged.data, ragged.arranged("targets", targets), None, row_weights(ragged, weights), with_gradient
+        )
+        return value, weight, kind(ragged.with_data(gradient)) if with_gradient else None
 
     def _evaluate(
         self, outputs: Any, targets: Any, lengths: Any, weights: Any, with_gradient: bool
@@ -87,6 +105,18 @@ class _Loss:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+def row_weights(outputs: Ragged, weights: Any) -> Array | None:
+    """Return the weight of each row: given for steps, or for sequences."""
+    if weights is None or isinstance(weights, Ragged):
+        return None if weights is None else outputs.arranged("weights", weights)
+    if isinstance(weights, list | tuple) and any(np.ndim(each) for each in weights):
+        return outputs.arranged("weights", weights)
+    weight = as_array("weights", weights, np.dtype(np.float64))
+    if weight.shape != (outputs.N,):
+        raise ValueError(f"weights: expected ({outputs.N},) or a list of arrays (T_n,), got {weight.shape}")
+    return weight[outputs.sequence_of_rows()]
 
 
 def _step_weights(shape: tuple[int, ...], lengths: ArrayLike | None, weights: ArrayLike | None) -> Array | None:
@@ -105,11 +135,7 @@ def _step_weights(shape: tuple[int, ...], lengths: ArrayLike | None, weights: Ar
         return weight
     if len(shape) < 2:
         raise ValueError("lengths: expected None, since the outputs have no time axis")
-    steps = as_lengths(lengths)
-    if steps.shape != shape[:1]:
-        raise ValueError(f"lengths: expected shape {shape[:1]}, got {steps.shape}")
-    if not ((steps >= 0) & (steps <= shape[1])).all():
-        raise ValueError(f"lengths: expected values from 0 to T = {shape[1]}, got {steps.min()} to {steps.max()}")
+    steps = as_lengths(lengths, shape[0], shape[1])
     counts = np.arange(shape[1]) < steps[:, np.newaxis]
     return counts * (weight if weight.ndim == 2 else weight[:, np.newaxis])
 
@@ -232,7 +258,7 @@ def _as_the_core_takes(outputs: Any, targets: Any, lengths: Any, weights: Any) -
     else:
         y = np.require(y, np.int64, ["C", "A"])
     if lengths is not None:
-        lengths = as_lengths(lengths)
+        lengths = as_lengths(lengths, *x.shape[:2])
     if weights is not None:
         weights = as_array("weights", weights, np.dtype(np.float64))
     return x, y, lengths, weights

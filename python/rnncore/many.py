@@ -65,12 +65,22 @@ class _Call:
             array,
             self.state("h_0", h_0),
             self.state("c_0", c_0),
-            None if lengths is None else as_lengths(lengths),
+            _lengths(lengths, array, batch_first),
             bool(reverse),
         )
 
     def state(self, name: str, value: ArrayLike | None) -> Array | None:
         return _state(name, value, self.dtype, self.state_shape)
+
+
+def _lengths(value: ArrayLike | None, x: Array, batch_first: bool = True) -> Array | None:
+    """Prepare numbers of valid steps, (N,) or (M, N), or a mask (N, T) or (M, N, T)."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    shape = array.shape[:-1] if array.dtype == np.bool_ else array.shape
+    flat = array.reshape(-1, *array.shape[len(shape) :])
+    return as_lengths(flat, len(flat), x.shape[-2 if batch_first else -3]).reshape(shape)
 
 
 def forward(*arguments: Any) -> tuple[Array, ...]:
@@ -108,7 +118,7 @@ def linear(
         array,
         w,
         None if bias is None else as_parts("bias", bias, w.dtype),
-        None if lengths is None else as_lengths(lengths),
+        _lengths(lengths, array),
     )
     return call.y, lambda dy: call.backward(as_array("dy", dy, w.dtype))
 
@@ -124,12 +134,12 @@ class Stack:
         """Return y and the final state as the layer does."""
         layer = self.layer
         array = layer._input(x)
-        h, c = (*layer._state_parts("state", state, array), None)[:2]
+        h, c = (*layer._state_parts("state", state, layer._batch(x, array)), None)[:2]
         y, *last = self.networks.forward(
             as_array("x", array, layer.dtype),
             None if h is None else as_array("state", h, layer.dtype),
             None if c is None else as_array("state", c, layer.dtype),
-            None if lengths is None else as_lengths(lengths),
+            _lengths(lengths, array, layer.batch_first),
             False,
         )
         return y, tuple(last) if len(last) > 1 else last[0]

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnncore._conversion import as_lengths
 from rnncore.ctc import CTC
 from rnncore.losses import MAE as AbsoluteError
-from rnncore.losses import MSE, CrossEntropy
+from rnncore.losses import MSE, CrossEntropy, row_weights
+from rnncore.ragged import same_kind
 
 __all__ = ["MAE", "RMSE", "Accuracy", "BitsPerCharacter", "LabelErrorRate", "Metric", "Perplexity"]
 
@@ -180,6 +182,11 @@ class Accuracy(Metric):
         weights: ArrayLike | None = None,
     ) -> tuple[float, float]:
         """Return the share in a batch, and the sum of the weights."""
+        ragged, _ = same_kind("outputs", outputs)
+        if ragged is not None:
+            ragged.structure(lengths)
+            weights = row_weights(ragged, weights)
+            outputs, targets = ragged.data, ragged.arranged("targets", targets)
         expected = np.asarray(targets)
         if expected.shape != outputs.shape[:-1] or expected.dtype.kind not in "iu":
             raise ValueError(
@@ -190,7 +197,9 @@ class Accuracy(Metric):
             given = np.asarray(weights, dtype=np.float64)
             counted = counted * given.reshape(given.shape + (1,) * (expected.ndim - given.ndim))
         if lengths is not None:
-            counted = np.where(np.arange(expected.shape[1]) < np.asarray(lengths)[:, None], counted, 0.0)
+            counted = np.where(
+                np.arange(expected.shape[1]) < as_lengths(lengths, *expected.shape[:2])[:, None], counted, 0.0
+            )
         if self.ignore_index is not None:
             counted = np.where(expected == self.ignore_index, 0.0, counted)
         weight = float(counted.sum())

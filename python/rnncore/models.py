@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rnncore import embedded, folded
+from rnncore._conversion import as_lengths
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
+from rnncore.ragged import Ragged, apart, is_list, run_list, side_by_side, vjp_list
 from rnncore.streaming import Stages, States, stages_of
 
 __all__ = ["Concat", "Residual", "Sequential"]
@@ -95,6 +97,10 @@ class Container(Layer):
         """Return what makes a model like this one."""
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
+    def input_shape(self) -> tuple[Any, ...]:
+        """Return the shape that the first layer takes."""
+        return self.layers[0].input_shape()
+
     def _state_of(self, name: str, state: State) -> tuple[State, ...]:
         """Return the states of the layers."""
         if state is None:
@@ -110,16 +116,17 @@ class Container(Layer):
         Parameters
         ----------
         x : array_like, (N, T, input_size)
-            What the first layer takes.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence, 0 to T. Default: T for all.
+            What the first layer takes. Or a list of N arrays (T_n, input_size), or a `Packed`.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, 0 to T, or a mask, True at the first steps of each row. Default: T for all.
         reset_mask : array_like of bool, (N, T), optional
-            True where a new episode starts: there recurrent layers go back to zero states before the step.
+            True where a new episode starts: there recurrent layers go back to zero states before the step. A list or a
+            `Packed` if x is one.
 
         Returns
         -------
         y : ndarray
-            Of the last layer. `run` returns the states too.
+            Of the last layer; a list or a `Packed` if x is one and y has steps. `run` returns the states too.
         """
         y: Array = self.run(x, None, lengths, *embedded.resets_of(self, reset_mask))[0]
         return y
@@ -213,6 +220,8 @@ class Sequential(Container):
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[Any, State]:
         """Run the model on x from a state: the output, and the new states of the layers."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths, reset_mask)
         states = self._states(state)
         for index, stage in self._stages:
             x, states[index] = stage.run(x, states[index], lengths, *embedded.resets_of(stage, reset_mask))
@@ -223,6 +232,8 @@ class Sequential(Container):
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[tuple[Any, State], PullBack]:
         """Run the model on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths, reset_mask)
         states, pull_backs = self._states(state), []
         for index, stage in self._stages:
             (x, states[index]), pull_back = stage.vjp(x, states[index], lengths, *embedded.resets_of(stage, reset_mask))
@@ -321,23 +332,27 @@ class Residual(Container):
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[Any, State]:
         """Run the layer on x from a state: its output plus x, and its new state."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths, reset_mask)
         (initial,) = self._state_of("state", state)
         y, new = self.layers[0].run(x, initial, lengths, *embedded.resets_of(self.layers[0], reset_mask))
-        return y + _kept(x, y.shape, lengths), (new,)
+        return y + _kept(x, y, lengths), (new,)
 
     def vjp(
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths, reset_mask)
         (initial,) = self._state_of("state", state)
         (y, new), pull_back = self.layers[0].vjp(x, initial, lengths, *embedded.resets_of(self.layers[0], reset_mask))
 
         def pull_back_sum(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
             (dnew,) = self._state_of("dstate", dstate)
             dx, dinitial = pull_back(dy, dnew)
-            return dx if dy is None else dx + _kept(dy, y.shape, lengths), (dinitial,)
+            return dx if dy is None else dx + _kept(dy, y, lengths), (dinitial,)
 
-        return (y + _kept(x, y.shape, lengths), (new,)), pull_back_sum
+        return (y + _kept(x, y, lengths), (new,)), pull_back_sum
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the layer's output has."""
@@ -354,14 +369,16 @@ def _one_network(container: Container) -> None:
         raise ValueError(f"layers: expected one network in a {kind}, got models={container.models}")
 
 
-def _kept(x: ArrayLike, shape: tuple[int, ...], lengths: ArrayLike | None) -> Array:
+def _kept(x: Any, y: Any, lengths: ArrayLike | None) -> Any:
     """Return x with zeros at padded steps, where it may hold anything."""
+    if isinstance(y, Ragged):
+        return x
     array = np.asarray(x)
-    if array.shape != shape:
-        raise ValueError(f"x: expected the shape of the layer's output, {shape}, got {array.shape}")
+    if array.shape != y.shape:
+        raise ValueError(f"x: expected the shape of the layer's output, {y.shape}, got {array.shape}")
     if lengths is None:
         return array
-    return np.where(_valid(np.asarray(lengths), array.shape[1])[..., None], array, 0)
+    return np.where(_valid(as_lengths(lengths, *array.shape[:2]), array.shape[1])[..., None], array, 0)
 
 
 class Concat(Container):
@@ -396,25 +413,29 @@ class Concat(Container):
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[Any, State]:
         """Run every branch on x from its state: the joined outputs, and the new states."""
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths, reset_mask)
         results = [
             layer.run(x, initial, lengths, *embedded.resets_of(layer, reset_mask))
             for layer, initial in zip(self.layers, self._state_of("state", state), strict=True)
         ]
-        return np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)
+        return side_by_side([y for y, _ in results])[0], tuple(new for _, new in results)
 
     def vjp(
         self, x: Any, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[tuple[Any, State], PullBack]:
         """Run every branch on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths, reset_mask)
         results, pull_backs = [], []
         for layer, initial in zip(self.layers, self._state_of("state", state), strict=True):
             result, pull_back = layer.vjp(x, initial, lengths, *embedded.resets_of(layer, reset_mask))
             results.append(result)
             pull_backs.append(pull_back)
-        ends = np.cumsum([y.shape[-1] for y, _ in results])[:-1]
+        y, sizes = side_by_side([branch for branch, _ in results])
 
         def pull_back_all(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
-            dys = [None] * len(pull_backs) if dy is None else np.split(np.asarray(dy), ends, axis=-1)
+            dys = [None] * len(pull_backs) if dy is None else apart(dy, sizes)
             dstates = self._state_of("dstate", dstate)
             pulled = [back(dy, dnew) for back, dy, dnew in zip(pull_backs, dys, dstates, strict=True)]
             dx = pulled[0][0]
@@ -422,7 +443,7 @@ class Concat(Container):
                 dx = None if dx is None else dx + other
             return dx, tuple(dinitial for _, dinitial in pulled)
 
-        return (np.concatenate([y for y, _ in results], axis=-1), tuple(new for _, new in results)), pull_back_all
+        return (y, tuple(new for _, new in results)), pull_back_all
 
     def output_lengths(self, lengths: ArrayLike | None) -> ArrayLike | None:
         """Return the lengths that the first branch's output has."""

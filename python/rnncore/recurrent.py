@@ -9,6 +9,7 @@ function that pulls gradients back. There is no tape beside that function, so a 
 from __future__ import annotations  # np.random in annotations would import it
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 from rnncore.streaming import Stages, Stateful, States
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -151,7 +153,7 @@ class _Recurrent(Layer):
     # ------------------------------------------------------------------------------------------ computation
 
     def _state_parts(
-        self, name: str, state: State, like_x: Array | Lookup, shared: bool = False
+        self, name: str, state: State, batch: tuple[int, ...], shared: bool = False
     ) -> tuple[Array | None, ...]:
         """h, or h and c, each None or of the caller's shape; if `shared`, there may be one for all sequences."""
         if state is None:
@@ -162,10 +164,9 @@ class _Recurrent(Layer):
             parts = tuple(state)
         else:
             raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
-        batch = () if len(like_x.shape) == 2 else (like_x.shape[0 if self.batch_first else 1],)
         expected: tuple[int, ...] = (len(self._passes()), *batch, self.hidden_size)
         if self.models is not None:
-            expected = self.models, len(self._passes()), like_x.shape[-3 if self.batch_first else -2], self.hidden_size
+            expected = self.models, *expected
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
         of_all = (expected[0], self.hidden_size)
         for array in arrays:
@@ -175,13 +176,13 @@ class _Recurrent(Layer):
         return arrays
 
     def _split_state(
-        self, name: str, state: State, like_x: Array | Lookup, shared: bool = False
+        self, name: str, state: State, batch: tuple[int, ...], shared: bool = False
     ) -> list[tuple[Array | None, Array | None]]:
         """(h, c) of each pass; None stands for zeros."""
         passes = len(self._weights)
         if state is None:
             return [(None, None)] * passes
-        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, like_x, shared)]
+        columns = [[None] * passes if part is None else part for part in self._state_parts(name, state, batch, shared)]
         if self.models is not None:
             columns = [part if isinstance(part, list) else part.swapaxes(0, 1) for part in columns]
         columns += [[None] * passes] * (2 - self._states)
@@ -196,14 +197,27 @@ class _Recurrent(Layer):
             joined = tuple(None if column[0] is None else np.stack(column, axis) for column in columns)
         return joined if self._states > 1 else joined[0]
 
-    def _input(self, x: ArrayLike | Lookup) -> Array | Lookup:
+    def _input(self, x: ArrayLike | Lookup | Ragged) -> Array | Lookup:
         if self.models is not None:
+            if isinstance(x, Ragged):
+                raise TypeError(f"x: expected an array for many networks, got {x!r}")
             return many.series("x", x, self.models, self.input_size, self.batch_first)
+        axes: tuple[int, ...] = (2, 3)
+        if isinstance(x, Ragged):
+            x, axes = x.data, (2,)
         array = x if isinstance(x, Lookup) else np.asarray(x)
-        if len(array.shape) not in (2, 3) or array.shape[-1] != self.input_size:
+        if len(array.shape) not in axes or array.shape[-1] != self.input_size:
+            if axes == (2,):
+                raise ValueError(f"x: expected steps of {self.input_size} values, got rows {array.shape}")
             shape = f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
             raise ValueError(f"x: expected {shape} or (T, {self.input_size}), got {array.shape}")
         return array
+
+    def _batch(self, x: Any, series: Array | Lookup) -> tuple[int, ...]:
+        """(N,), or () if there is one sequence without a batch axis."""
+        if isinstance(x, Ragged):
+            return (x.N,)
+        return () if len(series.shape) == 2 else (series.shape[-3 if self.batch_first else -2],)
 
     def _pack(self, once: bool = False) -> Stack | many.Stack:
         if self.models is not None:
@@ -213,19 +227,22 @@ class _Recurrent(Layer):
     def _run_converted(
         self,
         forward: Callable[..., Any],
-        x: ArrayLike,
+        x: Any,
         state: State,
         lengths: ArrayLike | None,
         reset_mask: ArrayLike | None = None,
         reset_state: State = None,
-    ) -> tuple[Array, State]:
+    ) -> tuple[Any, State]:
         """Check and convert what the core does not take as it is, and run."""
+        if is_list(x, self.input_shape):
+            return run_list(partial(self._run_converted, forward), x, state, lengths, reset_mask, reset_state)
         series = self._input(x)
         if not isinstance(series, Lookup):
             series = as_array("x", series, self.dtype)
-        unbatched, axis = len(series.shape) == 2, 0 if self.batch_first else 1
+        batch, axis = self._batch(x, series), 0 if self.batch_first else 1
+        unbatched = not batch
         parts: list[Array | None] = []
-        for part in self._state_parts("state", state, series):
+        for part in self._state_parts("state", state, batch):
             if part is not None:
                 part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
             parts.append(part)
@@ -233,23 +250,28 @@ class _Recurrent(Layer):
         resets: tuple[Any, ...] = ()
         if reset_mask is not None:
             starts: list[Array | None] = []
-            for part in self._state_parts("reset_state", reset_state, series, shared=True):
+            for part in self._state_parts("reset_state", reset_state, batch, shared=True):
                 if part is not None:
                     part = as_array("reset_state", part[:, np.newaxis] if part.ndim == 2 else part, self.dtype)
-                    shape = part.shape[0], 1 if unbatched else series.shape[axis], part.shape[2]
+                    shape = part.shape[0], *(batch or (1,)), part.shape[2]
                     part = np.ascontiguousarray(np.broadcast_to(part, shape))
                 starts.append(part)
+            if isinstance(x, Ragged):
+                reset_mask = x.arranged("reset_mask", reset_mask)
             mask = as_resets(reset_mask, axis if unbatched else None)
             resets = mask, tuple(starts) if self._states > 1 else starts[0]
         if not isinstance(series, Lookup) and unbatched:
             series = np.expand_dims(series, axis)
-        if lengths is not None:
-            lengths = as_lengths(lengths, unbatched)
-            if lengths.shape != (series.shape[axis],):
-                raise ValueError(f"lengths: expected shape {(series.shape[axis],)}, got {lengths.shape}")
-        result = forward(series, tuple(parts) if self._states > 1 else parts[0], lengths, *resets)
+        rows: Any = None
+        if isinstance(x, Ragged):
+            rows = x.structure(lengths)
+        elif lengths is not None:
+            rows = as_lengths(lengths, series.shape[axis], series.shape[1 - axis], unbatched)
+        result = forward(series, tuple(parts) if self._states > 1 else parts[0], rows, *resets)
         assert result is not None
         y, last = result
+        if isinstance(x, Ragged):
+            return x.with_data(y), last
         if not unbatched:
             return y, last
         return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
@@ -302,23 +324,26 @@ class _Recurrent(Layer):
         Parameters
         ----------
         x : array_like, (N, T, input_size)
-            (T, N, input_size) if not `batch_first`, or (T, input_size) for one unbatched sequence.
+            (T, N, input_size) if not `batch_first`, or (T, input_size) for one unbatched sequence. Or a list of N
+            arrays (T_n, input_size), or a `Packed`, which have no padding.
         state : optional
             Initial state, (D*L, N, H), or (D*L, H) if unbatched; for LSTM a tuple (h, c) of two. L layers, D
             directions; l0, l0_reverse, l1, ... Default: zeros.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence, 0 to T. Default: T for all.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of each
+            row. Default: T for all.
         reset_mask : array_like of bool, (N, T), optional
-            Laid out like the steps of x, (T,) if unbatched. True where a new episode starts: every layer and direction
-            is cut before that step, and bits are those of the pieces in calls of their own. A piece that begins at a
-            reset starts from `reset_state`; read from its end, one that a reset follows.
+            Laid out like the steps of x, (T,) if unbatched, a list or a `Packed` if x is one. True where a new episode
+            starts: every layer and direction is cut before that step, and bits are those of the pieces in calls of
+            their own. A piece that begins at a reset starts from `reset_state`; read from its end, one that a reset
+            follows.
         reset_state : optional
             State after a reset: like `state`, or (D*L, H) for one of all sequences. Default: zeros.
 
         Returns
         -------
         y : ndarray, (N, T, D*H)
-            Laid out like x; zero at padded steps.
+            Laid out like x; zero at padded steps. A list or a `Packed` if x is one.
         state : as the argument
             Each sequence's state after its last valid step.
         """
@@ -337,12 +362,12 @@ class _Recurrent(Layer):
 
     def vjp(
         self,
-        x: ArrayLike,
+        x: Any,
         state: State = None,
         lengths: ArrayLike | None = None,
         reset_mask: ArrayLike | None = None,
         reset_state: State = None,
-    ) -> tuple[tuple[Array, State], PullBack]:
+    ) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training: with dropout, and with the function that pulls gradients back.
 
         Parameters are those of a call. Leave x, the state and the parameters unchanged until the last pull-back.
@@ -356,18 +381,25 @@ class _Recurrent(Layer):
             state, None for zeros, **adds** those of the parameters to `gradients`, and returns those of x and of the
             initial state; third, if `reset_state` was given, that of it. May be called several times.
         """
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths, reset_mask, reset_state)
         first = self._input(x)
         self._check_resets(reset_mask, reset_state)
-        starts = self._split_state("reset_state", reset_state, first, shared=True)
+        batch = self._batch(x, first)
+        starts = self._split_state("reset_state", reset_state, batch, shared=True)
+        ragged = x if isinstance(x, Ragged) else None
+        rows: Any = lengths if ragged is None else ragged.structure(lengths)
+        if ragged is not None and reset_mask is not None:
+            reset_mask = ragged.arranged("reset_mask", reset_mask)
         pull_backs: list[Callable[..., tuple[Array, ...]]] = []
         masks: list[Array | None] = []
 
         series: Any = first
         states, outputs = [], []
-        initial = self._split_state("state", state, first)
+        initial = self._split_state("state", state, batch)
         passes = zip(self._passes(), self._weights, initial, starts, strict=True)
         for (k, _, reverse), weights, (h, c), start in passes:
-            arguments = (series, *weights, h, c, lengths, reverse, self.batch_first)
+            arguments = (series, *weights, h, c, rows, reverse, self.batch_first)
             if reset_mask is None:
                 (y, *last), pull_back = functional._record(self._every, self._cell, *arguments)
             else:
@@ -389,10 +421,12 @@ class _Recurrent(Layer):
         y_shape = series.shape
 
         def pull_back_all(dy: ArrayLike | None = None, dstate: State = None) -> Any:
+            if dy is not None and ragged is not None:
+                dy = ragged.arranged("dy", dy)
             dseries = None if dy is None else np.asarray(dy)
             if dseries is not None and dseries.shape != y_shape:
                 raise ValueError(f"dy: expected shape {y_shape}, got {dseries.shape}")
-            dlast = self._split_state("dstate", dstate, first)
+            dlast = self._split_state("dstate", dstate, batch)
             dinitial: list[Any] = [None] * len(dlast)
             dstarts: list[Any] = [None] * len(dlast)
             H, directions = self.hidden_size, 1 + self.bidirectional
@@ -411,11 +445,12 @@ class _Recurrent(Layer):
                     dinitial[index] = gradients[5 : 5 + self._states]
                     dstarts[index] = gradients[5 + self._states :]
                 dseries = dx
+            dinput = dseries if ragged is None or dseries is None else ragged.with_data(dseries)
             if reset_state is None:
-                return dseries, self._join_states(dinitial)
-            return dseries, self._join_states(dinitial), self._join_states(dstarts)
+                return dinput, self._join_states(dinitial)
+            return dinput, self._join_states(dinitial), self._join_states(dstarts)
 
-        return (series, last_state), pull_back_all
+        return (series if ragged is None else ragged.with_data(series), last_state), pull_back_all
 
 
 class RNN(_Recurrent):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnncore._conversion import as_lengths
 from rnncore.batches import (
     Batch,
     Batches,
@@ -25,6 +26,7 @@ from rnncore.batches import (
     series_of,
     with_channel,
 )
+from rnncore.ragged import Ragged
 
 __all__ = ["Sequences", "split"]
 
@@ -71,21 +73,21 @@ class Sequences(Batches):
 
     Parameters
     ----------
-    x : list of array_like (T_i, ...), or ndarray (N, T, ...)
+    x : list of array_like (T_i, ...), or ndarray (N, T, ...), or Packed
         Inputs: features (T_i, C), or tokens (T_i,), which are integers. Floats (T_i,) are taken as one channel,
         (T_i, 1). T_i may be 0.
     targets : optional
-        Of each sequence: an array (N, ...) or a list of N numbers. Of each step: a list of arrays (T_i, ...) or a
-        padded array (N, T, ...). Or a list of arrays of other lengths, such as the label sequences of CTC, of which a
-        batch has the list. Default: none, as for prediction.
+        Of each sequence: an array (N, ...) or a list of N numbers. Of each step: a list of arrays (T_i, ...), a
+        padded array (N, T, ...) or a `Packed`. Or a list of arrays of other lengths, such as the label sequences of
+        CTC, of which a batch has the list. Default: none, as for prediction.
     batch_size : int
         Sequences in a batch.
     per_step : bool, optional
         Whether targets are of each step. Needed where both could be meant: for a list of arrays, and for an array
         whose second axis is as long as that of x.
-    lengths : array_like of int, (N,), optional
-        Valid steps of each row of an array x, 0 to T. What x and the targets have after them is not looked at. Default:
-        T for all.
+    lengths : array_like of int (N,) or of bool (N, T), optional
+        Valid steps of each row of an array x, 0 to T, or a mask that is True at them, the first of each row. What x
+        and the targets have after them is not looked at. Default: T for all.
     weights : optional
         How much each sequence counts in the loss, (N,), or each step, (N, T) or a list of arrays (T_i,).
     rows : array_like of int, optional
@@ -139,6 +141,7 @@ class Sequences(Batches):
         self._batch_size = positive("batch_size", batch_size)
         self._bucket = positive("bucket", bucket)
         self._shuffle = bool(shuffle)
+        x, targets, weights = (each.to_list() if isinstance(each, Ragged) else each for each in (x, targets, weights))
         self._set_inputs(x, lengths)
         self._rows = _checked_rows(rows, len(self._lengths))
         self._ragged = bool((self._lengths[self._rows] != self._lengths[self._rows[0]]).any())
@@ -262,6 +265,8 @@ def _integers(name: str, values: ArrayLike) -> Array:
 def _checked_lengths(lengths: ArrayLike | None, count: int, steps: int) -> Array:
     if lengths is None:
         return np.full(count, steps, np.int64)
+    if np.asarray(lengths).dtype == np.bool_:
+        return as_lengths(lengths, count, steps)
     array = _integers("lengths", lengths)
     if array.shape != (count,):
         raise ValueError(f"lengths: expected ({count},), got {array.shape}")

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rnncore._conversion import as_lengths
 from rnncore.layer import Array, Layer, PullBack, State, _no_state, _valid
+from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 
 __all__: list[str] = []  # for layers of this package
 
@@ -22,6 +24,16 @@ class Stateless(Layer):
 
     def _forward(self, x: Array, lengths: Array | None, training: bool) -> tuple[Array, Callable[[Array], Any]]:
         raise NotImplementedError
+
+    def _on_ragged(self, x: Ragged, training: bool) -> tuple[Any, Callable[[Any], Any]]:
+        """Compute on what has no padding: as on so many single rows, unless a subclass says otherwise."""
+        y, back = self._forward(self._input(x.data), None, training)
+
+        def back_to_x(dy: Any) -> Any:
+            dx = back(x.arranged("dy", dy))
+            return None if dx is None else x.with_data(dx)
+
+        return x.with_data(y), back_to_x
 
     def _input(self, x: ArrayLike) -> Array:
         array = np.asarray(x)
@@ -40,26 +52,45 @@ class Stateless(Layer):
         Parameters
         ----------
         x : array_like, (N, T, input_size)
-            The class says which other shapes it takes.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence, 0 to T. Default: T for all.
+            The class says which other shapes it takes. Or a list of N arrays (T_n, input_size), or a `Packed`.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, 0 to T, or a mask that is True at valid steps, which are the first of each
+            row. Default: T for all.
 
         Returns
         -------
         y : ndarray, (N, T, output_size)
+            A list or a `Packed` if x is one and y has steps.
         """
-        array = self._input(x)
-        return self._forward(array, self._lengths(lengths, array), False)[0]
+        y: Array = self.run(x, None, lengths)[0]
+        return y
 
-    def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
-    ) -> tuple[tuple[Array, State], PullBack]:
+    def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
+        """Run the layer on x; there is no state."""
+        _no_state(self, state)
+        if isinstance(x, Ragged):
+            x.structure(lengths)
+            return self._on_ragged(x, False)[0], None
+        if is_list(x, self.input_shape):
+            return run_list(self.run, x, state, lengths)
+        array = self._input(x)
+        return self._forward(array, self._lengths(lengths, array), False)[0], None
+
+    def vjp(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[tuple[Any, State], PullBack]:
         """Run the layer on x for training, with the function that pulls gradients back; see `Layer.vjp`."""
         _no_state(self, state)
-        array = self._input(x)
-        y, back = self._forward(array, self._lengths(lengths, array), True)
+        if is_list(x, self.input_shape):
+            return vjp_list(self.vjp, x, state, lengths)
+        if isinstance(x, Ragged):
+            x.structure(lengths)
+            y, back = self._on_ragged(x, True)
+        else:
+            array = self._input(x)
+            y, back = self._forward(array, self._lengths(lengths, array), True)
 
-        def pull_back(dy: ArrayLike | None = None, dstate: State = None) -> tuple[Any, State]:
+        def pull_back(dy: Any = None, dstate: State = None) -> tuple[Any, State]:
+            if isinstance(y, Ragged):
+                return back(y.with_data(np.zeros_like(y.data)) if dy is None else dy), None
             gradient = np.zeros_like(y) if dy is None else np.asarray(dy)
             if gradient.shape != y.shape:
                 raise ValueError(f"dy: expected shape {y.shape}, got {gradient.shape}")
@@ -72,13 +103,11 @@ def _checked_lengths(lengths: ArrayLike | None, x: Array) -> Array | None:
     """Lengths as an array, or None if no step is padded."""
     if lengths is None:
         return None
-    array = np.asarray(lengths)
-    if x.ndim < 2 or array.shape != x.shape[:1] or array.dtype.kind not in "iu":
-        raise ValueError(f"lengths: expected integers ({x.shape[0]},) for x {x.shape}, got {array.dtype} {array.shape}")
-    T = x.shape[1]
-    if array.size and (array.min() < 0 or array.max() > T):
-        raise ValueError(f"lengths: expected values from 0 to T = {T}, got {array.min()} to {array.max()}")
-    return None if (array == T).all() else array.astype(np.int64)
+    if x.ndim < 2:
+        raise ValueError(f"lengths: expected None for x {x.shape}, which has no axis of time")
+    N, T = x.shape[:2]
+    steps = as_lengths(lengths, N, T)
+    return None if (steps == T).all() else steps
 
 
 class RowWise(Stateless):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rnncore.layer import Array, _size, _valid
+from rnncore.ragged import Ragged
 from rnncore.stateless import Stateless
 from rnncore.streaming import Stages
 
@@ -26,6 +27,16 @@ class _Pool(Stateless):
         if array.ndim != 3:
             raise ValueError(f"x: expected (N, T, C), got {array.shape}")
         return array
+
+    def _on_ragged(self, x: Ragged, training: bool) -> tuple[Array, Callable[[Array], Any]]:
+        padded, lengths = x.with_data(super()._input(x.data)).to_padded()
+        y, back = self._forward(self._input(padded), lengths, training)
+        valid = _valid(lengths, padded.shape[1])
+
+        def back_to_x(dy: Array) -> Ragged:
+            return x.from_joined(back(dy)[valid])
+
+        return y, back_to_x
 
     def output_lengths(self, lengths: ArrayLike | None) -> None:
         """Return None: the output has no steps."""
@@ -69,6 +80,19 @@ class Last(_Pool):
 
     def _stream_stages(self, stages: Stages) -> None:
         pass  # each step is the last so far
+
+    def _on_ragged(self, x: Ragged, training: bool) -> tuple[Array, Callable[[Array], Any]]:
+        data = Stateless._input(self, x.data)
+        sequences, rows = x.last_rows()
+        y = np.zeros((x.N, *data.shape[1:]), data.dtype)
+        y[sequences] = data[rows]
+
+        def back(dy: Array) -> Ragged:
+            dx = np.zeros_like(data)
+            dx[rows] = dy[sequences]
+            return x.with_data(dx)
+
+        return y, back
 
 
 class MeanPool(_Pool):
@@ -124,6 +148,9 @@ class Repeat(Stateless):
         if array.ndim != 2:
             raise ValueError(f"x: expected (N, C), got {array.shape}")
         return array
+
+    def _on_ragged(self, x: Ragged, training: bool) -> tuple[Any, Callable[[Any], Any]]:
+        raise ValueError(f"x: expected (N, C), got {x!r}")
 
     def _forward(self, x: Array, lengths: Array | None, training: bool) -> tuple[Array, Callable[[Array], Array]]:
         if lengths is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnncore import metrics as metrics_
+from rnncore._conversion import as_lengths
 from rnncore.batches import Batch, DataSet
 from rnncore.callbacks import Callback, StepInfo
 from rnncore.checkpoints import Progress, read_checkpoint, write_checkpoint
@@ -20,6 +21,7 @@ from rnncore.display import Display, Interrupts
 from rnncore.history import History
 from rnncore.layer import Layer, State
 from rnncore.optim import Optimizer
+from rnncore.ragged import Joined, Ragged, is_list
 
 __all__ = ["Trainer"]
 
@@ -138,6 +140,7 @@ class Trainer:
         self, x: Any, targets: Any, lengths: ArrayLike | None, weights: ArrayLike | None, state: State
     ) -> tuple[float, float, State, Any]:
         """Add the gradients of a batch to the model's: loss, weight, new state, outputs."""
+        x = self._without_lists(x)
         (outputs, state), pull_back = self.model.vjp(x, state, lengths)
         if lengths is not None:
             lengths = self.model.output_lengths(lengths)
@@ -324,16 +327,23 @@ class Trainer:
     def _pieces(self, batch: Batch) -> list[_Piece]:
         """Cut a batch in time, as truncated BPTT does."""
         x, targets, lengths, weights = batch.x, batch.targets, batch.lengths, batch.weights
+        if self.tbptt is None:
+            return [(x, targets, lengths, weights)]
+        x = self._without_lists(x)
+        if isinstance(x, Ragged):
+            raise ValueError(f"tbptt: expected batches with padding, such as those of data sets, got {x!r}")
         T = np.shape(x)[1] if np.ndim(x) > 1 else 0
-        if self.tbptt is None or self.tbptt >= T:
+        if self.tbptt >= T:
             return [(x, targets, lengths, weights)]
         shape = "a list" if isinstance(targets, list) else np.shape(targets)
         if shape[:2] != np.shape(x)[:2]:
             raise ValueError(f"tbptt: expected targets for every step, ({np.shape(x)[0]}, {T}, ...), got {shape}")
+        if lengths is not None:
+            lengths = as_lengths(lengths, *np.shape(x)[:2])
         pieces = []
         for begin in range(0, T, self.tbptt):
             end = min(begin + self.tbptt, T)
-            part = None if lengths is None else np.clip(np.asarray(lengths) - begin, 0, end - begin)
+            part = None if lengths is None else np.clip(lengths - begin, 0, end - begin)
             if begin and part is not None and not part.any():
                 break  # all have ended
             own = weights if weights is None or np.ndim(weights) < 2 else weights[:, begin:end]
@@ -367,7 +377,7 @@ class Trainer:
             raise ValueError("data: expected at least one batch, got none")
         for index in range(len(epoch)):
             x, targets, lengths, weights, carry = epoch[index]
-            outputs, state = self.model.run(x, state if carry else None, lengths)
+            outputs, state = self.model.run(self._without_lists(x), state if carry else None, lengths)
             counted = None if lengths is None else self.model.output_lengths(lengths)
             measured = self.loss.with_gradient(outputs, targets, counted, weights)
             sums.add("loss", measured.value, measured.weight)
@@ -375,24 +385,33 @@ class Trainer:
                 sums.add(metric.name, *metric.measure(outputs, targets, counted, weights))
         return self._figures(sums)
 
-    def predict(self, x: Any, lengths: ArrayLike | None = None, batch_size: int = 256) -> Array:
+    def predict(self, x: Any, lengths: ArrayLike | None = None, batch_size: int = 256) -> Any:
         """Return the outputs of the model, computed in batches.
 
         Parameters
         ----------
         x : array_like, (N, T, ...)
-            As the model takes it, but of any N.
-        lengths : array_like of int, (N,), optional
-            Valid steps of each sequence.
+            As the model takes it, but of any N. Or a list of N arrays (T_n, ...), or a `Packed`.
+        lengths : array_like of int (N,) or of bool (N, T), optional
+            Valid steps of each sequence, or a mask that is True at them.
         batch_size : int
             Rows that are computed at a time.
 
         Returns
         -------
         y : ndarray, (N, ...)
+            A list or a `Packed` if x is one and the outputs have steps.
         """
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        if isinstance(x, Ragged):
+            series = self.predict(x.to_list(), lengths, batch_size)
+            return x.with_data(x.arranged("outputs", series)) if isinstance(series, list) else series
+        if is_list(x, self.model.input_shape):
+            if lengths is not None:
+                raise ValueError("lengths: expected None, since x has its own")
+            runs = [self.model.run(x[n : n + batch_size])[0] for n in range(0, len(x), batch_size)]
+            return [y for run in runs for y in run] if isinstance(runs[0], list) else np.concatenate(runs)
         array = x if isinstance(x, np.ndarray) else np.asarray(x)
         part = None if lengths is None else np.asarray(lengths)
         outputs = [
@@ -400,6 +419,10 @@ class Trainer:
             for n in range(0, max(len(array), 1), batch_size)
         ]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _without_lists(self, x: Any) -> Any:
+        """Join a list of sequences, so that outputs and their gradient are no lists either."""
+        return Joined.of("x", x) if is_list(x, self.model.input_shape) else x
 
     def _figures(self, sums: Progress) -> dict[str, float]:
         return {"loss": sums.mean()} | {metric.name: metric.finish(sums.mean(metric.name)) for metric in self.metrics}

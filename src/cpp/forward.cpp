@@ -105,7 +105,7 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
       D(stack.directions),
       L(stack.layers()),
       panels(cell.forward_panels(stack.H)),
-      caller_rows(layout.N * layout.T) {
+      caller_rows(layout.caller_rows()) {
     const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, row_size = cell.gates * H;
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.

@@ -9,19 +9,18 @@ Pieces::Pieces(const Layout& layout, const uint8_t* resets)
       begins_(static_cast<size_t>(layout.N)),
       ends_(static_cast<size_t>(layout.N)),
       anew_(static_cast<size_t>(layout.N)) {
-    const int64_t step_stride = layout.batch_first ? 1 : layout.N, row_stride = layout.batch_first ? layout.T : 1;
+    const auto length_of = [&](int64_t n) { return layout.lengths ? layout.lengths[n] : layout.T; };
     pieces_.reserve(static_cast<size_t>(layout.N));
     for (int64_t n = 0; n < layout.N; ++n) {
-        const int64_t length = layout.lengths ? layout.lengths[n] : layout.T;
-        const uint8_t* reset = resets + n * row_stride;
-        anew_[static_cast<size_t>(n)] = length > 0 && reset[0];
+        const int64_t length = length_of(n);
+        anew_[static_cast<size_t>(n)] = length > 0 && resets[layout.caller_row(n, 0)];
         int64_t begin = 0;
         for (int64_t t = 1; t < length; ++t) {
-            if (!reset[t * step_stride]) continue;
+            if (!resets[layout.caller_row(n, t)]) continue;
             pieces_.push_back({n, begin, t - begin, 0});
             begin = t;
         }
-        pieces_.push_back({n, begin, length - begin, layout.T - length});
+        pieces_.push_back({n, begin, length - begin, layout.ragged ? 0 : layout.T - length});
     }
     std::stable_sort(pieces_.begin(), pieces_.end(),
                      [](const Piece& a, const Piece& b) { return a.length > b.length; });
@@ -29,7 +28,7 @@ Pieces::Pieces(const Layout& layout, const uint8_t* resets)
         const Piece& piece = pieces_[static_cast<size_t>(p)];
         const size_t row = static_cast<size_t>(piece.row);
         if (piece.begin == 0) begins_[row] = p;
-        if (piece.begin + piece.length + piece.padding == layout.T) ends_[row] = p;
+        if (piece.begin + piece.length == length_of(piece.row)) ends_[row] = p;
     }
 }
 

@@ -7,19 +7,19 @@ namespace rnncore {
 
 Plan::Plan(const Layout& layout, Span rows)
     : N_(rows.end - rows.begin), step_stride_(layout.batch_first ? 1 : layout.N) {
-    const int64_t* lengths = layout.pieces ? nullptr : layout.lengths;
     const Piece* pieces = layout.pieces;
+    const Ragged* ragged = layout.ragged;
+    const int64_t* lengths = pieces ? nullptr : layout.lengths;
     const auto length_of = [=](int64_t row) { return pieces ? pieces[row].length : lengths ? lengths[row] : layout.T; };
-    const int64_t row_stride = layout.batch_first ? layout.T : 1;
     std::vector<int64_t> sorted;
-    if (lengths) {
+    const int64_t* order = ragged && !pieces ? ragged->order.data() : nullptr;
+    if (lengths && !order) {
         sorted.resize(static_cast<size_t>(layout.N));
         std::iota(sorted.begin(), sorted.end(), int64_t{0});
         std::stable_sort(sorted.begin(), sorted.end(), [=](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+        order = sorted.data();
     }
-    const auto row_of = [&](int64_t n) {
-        return lengths ? sorted[static_cast<size_t>(rows.begin + n)] : rows.begin + n;
-    };
+    const auto row_of = [=](int64_t n) { return order ? order[rows.begin + n] : rows.begin + n; };
     for (int64_t n = 0; n < N_; ++n) {
         const int64_t length = length_of(row_of(n));
         T_ = std::max(T_, length);
@@ -38,8 +38,9 @@ Plan::Plan(const Layout& layout, Span rows)
         const int64_t row = row_of(n);
         order_[n] = row;
         length_[n] = length_of(row);
-        first_row_[n] = pieces ? pieces[row].row * row_stride + pieces[row].begin * step_stride_ : row * row_stride;
-        padding_[n] = pieces ? pieces[row].padding : layout.T - length_[n];
+        const int64_t of = pieces ? pieces[row].row : row, begin = pieces ? pieces[row].begin : 0;
+        first_row_[n] = ragged ? ragged->sequence[static_cast<size_t>(of)] : layout.caller_row(of, begin);
+        padding_[n] = pieces ? pieces[row].padding : ragged ? 0 : layout.T - length_[n];
     }
     for (int64_t t = 0, n = N_; t < T_; ++t) {
         while (length_[n - 1] <= t) --n;
@@ -51,7 +52,12 @@ Plan::Plan(const Layout& layout, Span rows)
     for (int64_t t = 0; t < T_; ++t) {
         for (int64_t n = 0; n < count_[t]; ++n) {
             const int64_t step = layout.reverse ? length_[n] - 1 - t : t;
-            *out++ = first_row_[n] + step * step_stride_;
+            if (ragged) {
+                const int64_t begin = pieces ? pieces[order_[n]].begin : 0;
+                *out++ = first_row_[n] + ragged->step[static_cast<size_t>(begin + step)];
+            } else {
+                *out++ = first_row_[n] + step * step_stride_;
+            }
         }
     }
 }

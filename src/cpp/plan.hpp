@@ -17,15 +17,32 @@ struct Piece {
     int64_t padding;  // steps of the row after it that are not computed
 };
 
-// A batch as the caller has it: x is (N, T, I) or (T, N, I), row n has lengths[n] steps, all T if lengths is null.
+// Sequences in arrays of rows (R, ...) without padding, where step t of sequence n is row step[t] + sequence[n].
+struct Ragged {
+    std::vector<int64_t> lengths;   // (N)
+    std::vector<int64_t> sequence;  // (N)
+    std::vector<int64_t> step;      // (T)
+    std::vector<int64_t> order;     // (N) the sequences, the longest first
+    int64_t R = 0;
+};
+
+// A batch as the caller has it: x is (N, T, I) or (T, N, I), row n has lengths[n] steps, all T if lengths is null. Or x
+// is (R, I), as `ragged` says; N, T and lengths are those of it then.
 struct Layout {
     int64_t N, T;
     bool batch_first;
     bool reverse;  // each row is read from its own last step to its first
     const int64_t* lengths;
+    const Ragged* ragged = nullptr;
     const Piece* pieces = nullptr;  // (piece_count) the longest first, or null: what is run in place of whole rows
     int64_t piece_count = 0;
 
+    int64_t caller_rows() const { return ragged ? ragged->R : N * T; }
+    // The caller's row of step t of row n.
+    int64_t caller_row(int64_t n, int64_t t) const {
+        if (ragged) return ragged->sequence[static_cast<size_t>(n)] + ragged->step[static_cast<size_t>(t)];
+        return batch_first ? n * T + t : t * N + n;
+    }
     // Sequences that are run: rows of the states that the engine takes and gives.
     int64_t sequences() const { return pieces ? piece_count : N; }
 };
@@ -69,7 +86,7 @@ private:
     int64_t step_stride_;          // of the caller's arrays
     std::vector<int64_t> memory_;  // one block for all of these, whose meaning is that in Batch,
     int64_t *length_, *order_, *count_, *offset_, *caller_row_;
-    int64_t *first_row_, *padding_;  // (N) the caller's row of the first step, and steps that are not computed
+    int64_t *first_row_, *padding_;  // (N) the caller's row of the first step (or Ragged::sequence), steps not computed
 };
 
 }  // namespace rnncore

@@ -19,9 +19,27 @@ const int64_t* checked_lengths(py::handle object, const Layout& layout) {
 }
 
 const uint8_t* checked_resets(py::handle mask, const Layout& layout) {
+    if (layout.ragged)
+        return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {{"R", layout.ragged->R}}).data());
     const Dim batch{"N", layout.N}, steps{"T", layout.T};
     const Dim outer = layout.batch_first ? batch : steps, inner = layout.batch_first ? steps : batch;
     return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {outer, inner}).data());
+}
+
+void set_sizes(Layout& layout, const py::array& series, const Ragged* ragged) {
+    if (ragged) {
+        if (series.shape(0) != ragged->R) {
+            throw py::value_error("x: expected " + std::to_string(ragged->R) + " rows, got " + describe(series));
+        }
+        layout.N = static_cast<int64_t>(ragged->lengths.size());
+        layout.T = static_cast<int64_t>(ragged->step.size());
+        layout.lengths = ragged->lengths.data();
+        layout.ragged = ragged;
+    } else {
+        if (series.ndim() < 2) throw py::value_error("x: expected tokens (N, T), got " + describe(series));
+        layout.N = series.shape(layout.batch_first ? 0 : 1);
+        layout.T = series.shape(layout.batch_first ? 1 : 0);
+    }
 }
 
 const Lookup* as_lookup(py::handle x) {
@@ -32,6 +50,16 @@ const Lookup* as_lookup(py::handle x) {
 const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout) {
     const auto* tokens = static_cast<const int64_t*>(lookup.tokens.data());
     const int64_t V = lookup.table.shape(0);
+    if ((lookup.tokens.ndim() == 1) != (layout.ragged != nullptr)) {
+        throw py::value_error("x: expected tokens (N, T), or (R,) where there is no padding, got " +
+                              describe(lookup.tokens));
+    }
+    for (int64_t r = 0; layout.ragged && r < layout.ragged->R; ++r) {
+        if (tokens[r] >= 0 && tokens[r] < V) continue;
+        throw py::value_error("x: expected tokens from 0 to " + std::to_string(V - 1) + ", got " +
+                              std::to_string(tokens[r]) + " at row " + std::to_string(r));
+    }
+    if (layout.ragged) return tokens;
     for (int64_t n = 0; n < layout.N; ++n) {
         const int64_t steps = layout.lengths ? layout.lengths[n] : layout.T;
         for (int64_t t = 0; t < steps; ++t) {
@@ -94,10 +122,17 @@ void register_lookup(py::module_& m) {
             if (to.itemsize() != rows.itemsize()) {
                 throw py::type_error("gradient: expected the dtype of the table, got " + describe(to));
             }
-            return Lookup{rows, checked_array("tokens", tokens, kInt64, {{"N"}, {"T"}}), to};
+            const bool flat =
+                py::isinstance<py::array>(tokens) && py::reinterpret_borrow<py::array>(tokens).ndim() == 1;
+            return Lookup{rows,
+                          flat ? checked_array("tokens", tokens, kInt64, {{"R"}})
+                               : checked_array("tokens", tokens, kInt64, {{"N"}, {"T"}}),
+                          to};
         }))
         .def_property_readonly("shape", [](const Lookup& lookup) {
-            return py::make_tuple(lookup.tokens.shape(0), lookup.tokens.shape(1), lookup.table.shape(1));
+            const int64_t size = lookup.table.shape(1);
+            if (lookup.tokens.ndim() == 1) return py::tuple(py::make_tuple(lookup.tokens.shape(0), size));
+            return py::tuple(py::make_tuple(lookup.tokens.shape(0), lookup.tokens.shape(1), size));
         });
 }
 

@@ -1,6 +1,7 @@
 // What calls of one layer and of a stack of layers have in common: checks of sizes, lengths and tokens.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "../plan.hpp"
@@ -19,10 +20,22 @@ const int64_t* checked_lengths(py::handle lengths, const Layout& layout);
 // Where states start anew: bool, laid out like the steps of x.
 const uint8_t* checked_resets(py::handle mask, const Layout& layout);
 
+// Sets N and T by a series, which is x or the tokens in place of it, and, where it has no padding, all that `ragged`
+// says.
+void set_sizes(Layout& layout, const py::array& series, const Ragged* ragged);
+
+// A new series laid out like x, (N, T, size) or (T, N, size) or (R, size).
+template <class T>
+py::array new_series(const Layout& layout, int64_t size) {
+    if (layout.ragged) return new_array<T>({layout.ragged->R, size});
+    const auto [N, T_] = std::pair(layout.N, layout.T);
+    return new_array<T>({layout.batch_first ? N : T_, layout.batch_first ? T_ : N, size});
+}
+
 // A series whose steps are rows of a table, in place of x.
 struct Lookup {
     py::array table;     // (V, I)
-    py::array tokens;    // (N, T) or (T, N): rows of the table
+    py::array tokens;    // (N, T) or (T, N), or (R): rows of the table
     py::array gradient;  // (V, I), which backward adds to
 };
 // Null if x is none.

@@ -8,6 +8,7 @@
 #include "../pieces.hpp"
 #include "arrays.hpp"
 #include "call.hpp"
+#include "ragged.hpp"
 
 namespace rnncore {
 namespace {
@@ -24,11 +25,12 @@ struct Arguments {
 bool ready(const Arguments& a) {
     if (!is_ready(a.w_ih, kFloat32 | kFloat64) || py::reinterpret_borrow<py::array>(a.w_ih).ndim() == 3) return false;
     const int numbers = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
-    const bool x_is_ready =
-        is_ready(a.x, numbers) ? py::reinterpret_borrow<py::array>(a.x).ndim() != 2 : as_lookup(a.x) != nullptr;
+    const bool x_is_ready = is_ready(a.x, numbers)
+                                ? py::reinterpret_borrow<py::array>(a.x).ndim() != 2 || as_ragged(a.lengths)
+                                : as_lookup(a.x) != nullptr;
     return x_is_ready && is_ready(a.w_hh, numbers) && is_ready_or_none(a.b_ih, numbers) &&
            is_ready_or_none(a.b_hh, numbers) && is_ready_or_none(a.h_0, numbers) && is_ready_or_none(a.c_0, numbers) &&
-           is_ready_or_none(a.lengths, kInt64);
+           (is_ready_or_none(a.lengths, kInt64) || as_ragged(a.lengths));
 }
 
 template <class T>
@@ -50,16 +52,17 @@ Layer<T> checked_layer(Cell cell, Arguments& a) {
 
     const bool batch_first = a.layout.batch_first;
     const Lookup* lookup = as_lookup(a.x);
-    const py::array x = lookup ? checked_array("table", lookup->table, kNumbers<T>, {{"V"}, {"I", a.I}})
-                               : checked_array("x", a.x, kNumbers<T>,
-                                               {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
+    const Ragged* ragged = as_ragged(a.lengths);
+    const py::array x = lookup   ? checked_array("table", lookup->table, kNumbers<T>, {{"V"}, {"I", a.I}})
+                        : ragged ? checked_array("x", a.x, kNumbers<T>, {{"R"}, {"I", a.I}})
+                                 : checked_array("x", a.x, kNumbers<T>,
+                                                 {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
     const py::array& series = lookup ? lookup->tokens : x;
-    a.layout.N = series.shape(batch_first ? 0 : 1);
-    a.layout.T = series.shape(batch_first ? 1 : 0);
+    set_sizes(a.layout, series, ragged);
     const Dim batch{"N", a.layout.N};
 
     check_size(series, a.layout, G * a.H, a.I);
-    a.layout.lengths = checked_lengths(a.lengths, a.layout);
+    if (!ragged) a.layout.lengths = checked_lengths(a.lengths, a.layout);
     Layer<T> layer{};
     layer.weights = {cell,
                      a.I,
@@ -89,12 +92,11 @@ struct NewOutput {
     Output<T> pointers{};
 
     NewOutput(Cell cell, const Arguments& a) : arrays(static_cast<size_t>(1 + states_of(cell))) {
-        const auto [N, T_, batch_first, reverse, lengths, pieces, piece_count] = a.layout;
-        py::array y = new_array<T>({batch_first ? N : T_, batch_first ? T_ : N, a.H});
+        py::array y = new_series<T>(a.layout, a.H);
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
         for (int s = 0; s < states_of(cell); ++s) {
-            py::array last = new_array<T>({N, a.H});
+            py::array last = new_array<T>({a.layout.N, a.H});
             pointers.last[s] = data<T>(last);
             arrays[static_cast<size_t>(1 + s)] = std::move(last);
         }
@@ -163,14 +165,15 @@ struct Recording {
             !is_ready_or_none(dc_n, kNumbers<T>)) {
             return py::none();
         }
-        const auto& [N, T_, batch_first, reverse, lengths, pieces, piece_count] = arguments.layout;
+        const Layout& layout = arguments.layout;
         const Weights<T>& weights = layer.weights;
         const int64_t I = weights.I, H = weights.H, GH = gates_of(weights.cell) * H;
         const int states = states_of(weights.cell);
-        const Dim batch{"N", N}, steps{"T", T_}, hidden{"H", H};
-        const Dim outer = batch_first ? batch : steps, inner = batch_first ? steps : batch;
+        const Dim batch{"N", layout.N}, steps{"T", layout.T}, hidden{"H", H};
+        const Dim outer = layout.batch_first ? batch : steps, inner = layout.batch_first ? steps : batch;
         Output<const T> cotangents{};
-        cotangents.y = read_optional<T>("dy", dy, {outer, inner, hidden});
+        cotangents.y = layout.ragged ? read_optional<T>("dy", dy, {{"R", layout.ragged->R}, hidden})
+                                     : read_optional<T>("dy", dy, {outer, inner, hidden});
         cotangents.last[0] = read_optional<T>("dh_n", dh_n, {batch, hidden});
         if (states > 1) {
             cotangents.last[1] = read_optional<T>("dc_n", dc_n, {batch, hidden});
@@ -179,19 +182,18 @@ struct Recording {
         }
 
         const Lookup* lookup = as_lookup(arguments.x);
-        py::array dx = lookup ? lookup->gradient : new_array<T>({outer.size, inner.size, I}),
-                  dw_ih = new_array<T>({GH, I}), dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}),
-                  db_hh = new_array<T>({GH});
+        py::array dx = lookup ? lookup->gradient : new_series<T>(layout, I), dw_ih = new_array<T>({GH, I}),
+                  dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}), db_hh = new_array<T>({GH});
         Gradients<T> gradients{data<T>(dx), data<T>(dw_ih), data<T>(dw_hh), data<T>(db_ih), data<T>(db_hh), {}};
         py::tuple result(static_cast<size_t>(5 + 2 * states));
         T* dstart[kMaxStates] = {};
         for (int s = 0; s < states; ++s) {
-            py::array first = new_array<T>({N, H});
+            py::array first = new_array<T>({layout.N, H});
             gradients.first[s] = data<T>(first);
             result[static_cast<size_t>(5 + s)] = std::move(first);
             py::object start = py::none();
             if (resets && resets->with_start[s]) {
-                py::array array = new_array<T>({N, H});
+                py::array array = new_array<T>({layout.N, H});
                 dstart[s] = data<T>(array);
                 start = std::move(array);
             }

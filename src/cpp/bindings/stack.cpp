@@ -8,6 +8,7 @@
 #include "../pieces.hpp"
 #include "arrays.hpp"
 #include "call.hpp"
+#include "ragged.hpp"
 
 namespace rnncore {
 namespace {
@@ -23,13 +24,16 @@ public:
     py::object forward(const py::object& x, const py::object& state, const py::object& lengths,
                        const py::object* mask = nullptr, const py::object* reset_state = nullptr) const {
         const Lookup* lookup = as_lookup(x);
-        if ((!lookup && !is_ready(x, kNumbers<T>)) || !is_ready_or_none(lengths, kInt64)) return py::none();
+        const Ragged* ragged = as_ragged(lengths);
+        if (!lookup && !is_ready(x, kNumbers<T>)) return py::none();
+        if (!ragged && !is_ready_or_none(lengths, kInt64)) return py::none();
         const auto series = lookup ? lookup->tokens : py::reinterpret_borrow<py::array>(x);
         const int64_t I = stack_.passes[0].I, H = stack_.H, D = stack_.directions;
-        if (!lookup && (series.ndim() != 3 || series.shape(2) != I)) return py::none();
-        const int64_t outer = series.shape(0), inner = series.shape(1);
-        Layout layout{batch_first_ ? outer : inner, batch_first_ ? inner : outer, batch_first_, false, nullptr};
-        if (!lengths.is_none() && !fits(py::reinterpret_borrow<py::array>(lengths), {{"N", layout.N}})) {
+        const int axes = ragged ? 2 : 3;
+        if (!lookup && (series.ndim() != axes || series.shape(axes - 1) != I)) return py::none();
+        Layout layout{0, 0, batch_first_, false, nullptr};
+        set_sizes(layout, series, ragged);
+        if (!ragged && !lengths.is_none() && !fits(py::reinterpret_borrow<py::array>(lengths), {{"N", layout.N}})) {
             return py::none();
         }
         const int64_t passes = static_cast<int64_t>(stack_.passes.size());
@@ -39,7 +43,7 @@ public:
         const T* start[kMaxStates] = {};
         if (mask && (!is_ready(*mask, kBool) || !read_state(*reset_state, shape, start))) return py::none();
         check_size(series, layout, passes * stack_.cell_kernels().gates * H, I);
-        layout.lengths = checked_lengths(lengths, layout);
+        if (!ragged) layout.lengths = checked_lengths(lengths, layout);
         const uint8_t* resets = mask ? checked_resets(*mask, layout) : nullptr;
         if (lookup) {
             input.x = read<T>("table", lookup->table, {{"V"}, {"I", I}});
@@ -50,7 +54,7 @@ public:
         }
 
         Output<T> output{};
-        py::array y = new_array<T>({outer, inner, D * H});
+        py::array y = new_series<T>(layout, D * H);
         output.y = data<T>(y);
         const int states = stack_.cell_kernels().states;
         py::object last[kMaxStates];
