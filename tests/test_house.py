@@ -196,10 +196,11 @@ MAY_IMPORT = {
     "functional": {"_conversion", "_core", "affine"},
     "history": set(),
     "init": {"feedforward", "models", "rowwise"},
-    "layer": {"files", "streaming"},
+    "layer": {"files", "online", "streaming"},
     "losses": {"_conversion", "_core"},
     "metrics": {"ctc", "losses"},
     "models": {"embedded", "layer", "streaming"},
+    "online": {"_arguments", "clipping", "streaming"},
     "optim": {"_arguments", "_core", "schedules"},
     "recurrent": {"_conversion", "_core", "frozen", "functional", "layer", "streaming"},
     "reference": set(),
@@ -230,7 +231,8 @@ MAY_IMPORT_FOR_TYPES = {
     "callbacks": {"training"},
     "checkpoints": {"training"},
     "frozen": {"recurrent"},
-    "streaming": {"layer"},
+    "online": {"layer", "optim"},
+    "streaming": {"layer", "online"},
 }
 # Packages beside NumPy, each imported where it is used and by nobody else.
 MAY_USE = {"display": {"tqdm"}, "files": {"safetensors"}, "history": {"matplotlib"}, "streaming": {"safetensors"}}

@@ -24,6 +24,7 @@ from rnncore.history import History
 from rnncore.layer import Layer, load
 from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
 from rnncore.models import Concat, Residual, Sequential
+from rnncore.online import Learnt, OnlineStream
 from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
@@ -57,9 +58,11 @@ __all__ = [
     "Last",
     "Layer",
     "LayerNorm",
+    "Learnt",
     "Linear",
     "LossGradient",
     "MeanPool",
+    "OnlineStream",
     "Quantile",
     "RMSprop",
     "Repeat",
