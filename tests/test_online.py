@@ -238,6 +238,31 @@ def test_what_begins_the_window_anew(change):
     assert np.array_equal(model.flat_gradients, after.flat_gradients)
 
 
+def test_rows_that_leave():
+    model = network()
+    stream = learner(model, 3, optimizer=rc.SGD(0.0), window=10)
+    x, targets = normal(6, 3, 3), normal(6, 3, 2, seed=1)
+    for t in range(3):
+        stream.learn(x[t], targets[t])
+    stream.detach(0)  # the last takes its place
+    y = model(x[:4, [2, 1]].swapaxes(0, 1))
+    assert np.array_equal(stream.learn(x[3, [2, 1]], targets[3, :2]).output, y[:, 3])
+    alone = copy.deepcopy(model)
+    (_, state), _ = alone.vjp(x[:3, [2, 1]].swapaxes(0, 1))
+    (y, _), pull_back = alone.vjp(np.ascontiguousarray(x[3:4, [2, 1]].swapaxes(0, 1)), state)
+    pull_back(rc.MSE().with_gradient(y, targets[3, :2].reshape(y.shape)).gradient)
+    assert np.array_equal(model.flat_gradients, alone.flat_gradients)
+
+
+def test_a_model_changed_by_others_is_taken_as_it_is():
+    model = network()
+    stream = learner(model, optimizer=rc.SGD(0.0))
+    model.flat_parameters *= 0.5
+    assert np.array_equal(stream.learn(np.ones(3), np.zeros(2)).output, model.stream().step(np.ones(3)))
+    stream.reset()
+    assert np.array_equal(stream.step(np.ones(3)), model.stream().step(np.ones(3)))
+
+
 def test_rows_without_a_target():
     model = network()
     stream = learner(model, 3, optimizer=rc.AdamW(0.01))

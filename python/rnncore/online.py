@@ -33,13 +33,13 @@ class Learnt(NamedTuple):
 
 
 class _Window:
-    """The last steps: at most `size` inputs (N, ...), and the state of the stream before each of them."""
+    """Inputs (N, ...) of the last steps, and the state of the stream before each: all that go with one step more."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._inputs: Array | None = None  # (N, 2 size, ...), so that steps side by side are moved once in `size` steps
         self._end = 0
-        self._states: deque[State] = deque(maxlen=size)
+        self._states: deque[State] = deque(maxlen=size - 1)
 
     def clear(self) -> None:
         self._inputs, self._end = None, 0
@@ -53,15 +53,14 @@ class _Window:
 
     def next(self, x: Array, state: State) -> tuple[Array, State]:
         """Return inputs (N, steps, ...) that end with x, before which the stream has this state, and the first's."""
-        kept = min(len(self._states), self.size - 1)
+        kept = len(self._states)
         if self._inputs is None:
             self._inputs = np.empty((len(x), 2 * self.size, *x.shape[1:]), x.dtype)
         if self._end == 2 * self.size:
             self._inputs[:, :kept] = self._inputs[:, self._end - kept : self._end]
             self._end = kept
         self._inputs[:, self._end] = x  # behind the window: nothing is lost if x does not enter it
-        first = self._states[len(self._states) - kept] if kept else state
-        return self._inputs[:, self._end - kept : self._end + 1], first
+        return self._inputs[:, self._end - kept : self._end + 1], self._states[0] if kept else state
 
     def enter(self, state: State) -> None:
         """Take the x that was last given to `next`."""
