@@ -115,6 +115,18 @@ def test_ensemble_knows_how_sure_it_is(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_online_learns_the_new_regime():
+    printed = run("online.py", "--steps", "2000")
+    before, just_after, at_the_end = (
+        figures(printed, rf" *{span}: frozen (\d\.\d+), learning (\d\.\d+)")
+        for span in ("before the change", "just after it", "at the end")
+    )
+    assert max(before) < 0.08
+    assert min(just_after) > 2 * max(before)
+    assert at_the_end[1] < 0.08 < 0.2 < at_the_end[0]
+    assert run("online.py", "--steps", "2000") == printed
+
+
 @pytest.mark.parametrize(
     ("name", "package"),
     [("ctc.py", "scikit-learn"), ("classify_ragged.py", "sktime"), ("forecast.py", "statsmodels")],

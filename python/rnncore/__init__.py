@@ -24,6 +24,7 @@ from rnncore.history import History
 from rnncore.layer import Layer, load
 from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
 from rnncore.models import Concat, Residual, Sequential
+from rnncore.online import Learnt, OnlineStream
 from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.packed import Packed
 from rnncore.recurrent import GRU, LSTM, RNN
@@ -58,9 +59,11 @@ __all__ = [
     "Last",
     "Layer",
     "LayerNorm",
+    "Learnt",
     "Linear",
     "LossGradient",
     "MeanPool",
+    "OnlineStream",
     "Packed",
     "Quantile",
     "RMSprop",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "as_array", "as_lengths", "as_parts", "as_real", "as_resets", "batched", "named"]
+__all__ = ["Array", "as_array", "as_lengths", "as_parts", "as_real", "as_resets", "batched", "named", "valid_steps"]
 
 Array = NDArray[Any]
 
@@ -81,6 +81,11 @@ def _counts(mask: Array, N: int, T: int) -> NDArray[np.int64]:
         )
     counts: NDArray[np.int64] = mask.sum(axis=1, dtype=np.int64)
     return counts
+
+
+def valid_steps(lengths: Array, T: int) -> Array:
+    """Return whether each step is one of its sequence, (N, T)."""
+    return np.arange(T) < lengths[:, None]
 
 
 def as_resets(value: ArrayLike, batch_axis: int | None) -> Array:

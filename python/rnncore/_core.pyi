@@ -215,6 +215,10 @@ class Stream:
         """The number of rows."""
 
     @property
+    def input_size(self) -> int:
+        """I, the size of a row of input; of a token's vector, where tokens are taken."""
+
+    @property
     def output_size(self) -> int:
         """O, the number of outputs of a step."""
 
@@ -223,6 +227,9 @@ class Stream:
 
     def process(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Take the next steps of every row: x (N, T, I) or tokens (N, T) to y (N, T, O)."""
+
+    def _renew(self, program: Program, /) -> None:
+        """Go on with the weights of another program of the same stages; ValueError if it is not."""
 
     def _attach(self) -> int: ...
     def _detach(self, row: int, /) -> None: ...

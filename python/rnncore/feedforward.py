@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import functional
+from rnncore._conversion import valid_steps
 from rnncore.affine import activation_of
-from rnncore.layer import Array, _size, _valid
+from rnncore.layer import Array, _size
 from rnncore.stateless import Stateless
 from rnncore.streaming import Stages
 
@@ -164,12 +165,12 @@ class Embedding(Stateless):
         return tokens
 
     def _forward(self, x: Array, lengths: Array | None, training: bool) -> tuple[Array, Callable[[Array], None]]:
-        valid = Ellipsis if lengths is None else _valid(lengths, x.shape[1])
+        valid = Ellipsis if lengths is None else valid_steps(lengths, x.shape[1])
         tokens = x[valid]
         if tokens.size and (tokens.min() < 0 or tokens.max() >= self.num_embeddings):
             wrong = (x < 0) | (x >= self.num_embeddings)
             if lengths is not None:
-                wrong &= _valid(lengths, x.shape[1])
+                wrong &= valid_steps(lengths, x.shape[1])
             first = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(f"x: expected tokens from 0 to {self.num_embeddings - 1}, got {x[first]} at {first}")
         y = np.zeros((*x.shape, self.embedding_size), self.dtype) if lengths is not None else None

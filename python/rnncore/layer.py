@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import files
+from rnncore.online import OnlineStream
 from rnncore.streaming import Stages, States, Stream
 from rnncore.views import Views
 
@@ -194,18 +195,29 @@ class Layer:
         """
         raise NotImplementedError
 
-    def stream(self, batch_size: int | None = None) -> Stream:
-        """Pack the parameters as they are now, to take steps as they come.
+    def stream(
+        self,
+        batch_size: int | None = None,
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        window: int = 20,
+        clip_norm: float | None = None,
+    ) -> Stream:
+        """Pack the parameters as they are now, to take steps as they come, and to learn from them.
 
         Parameters
         ----------
         batch_size : int, optional
             Sequences at a time. Default: one, and no axis for them.
+        loss, optimizer, window, clip_norm
+            With a loss and an optimiser, the stream can `learn`: see `OnlineStream`. Default: it cannot.
 
         Returns
         -------
         Stream
-            Gives the bits that the layer gives for whole sequences. It says which layers can be streamed.
+            Gives the bits that the layer gives for whole sequences. It says which layers can be streamed. An
+            `OnlineStream` if there is a loss.
 
         Examples
         --------
@@ -215,7 +227,9 @@ class Layer:
         >>> stream.step(np.ones(3, dtype=np.float32)).shape
         (8,)
         """
-        return Stream(self, batch_size)
+        if loss is None and optimizer is None and clip_norm is None:
+            return Stream(self, batch_size)
+        return OnlineStream(self, batch_size, loss=loss, optimizer=optimizer, window=window, clip_norm=clip_norm)
 
     def _stream_stages(self, stages: Stages) -> States:
         """Append what the layer is in a stream, and return where it has its states."""
@@ -368,11 +382,6 @@ def drop_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ..
     if probability < 1.0:
         mask /= 1.0 - probability
     return mask
-
-
-def _valid(lengths: Array, T: int) -> Array:
-    """(N, T): whether a step is one of its sequence."""
-    return np.arange(T) < lengths[:, None]
 
 
 def _no_state(layer: Layer, state: State) -> None:

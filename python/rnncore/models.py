@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rnncore import embedded, folded
-from rnncore._conversion import as_lengths
-from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state, _valid
+from rnncore._conversion import as_lengths, valid_steps
+from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state
 from rnncore.ragged import Ragged, apart, is_list, run_list, side_by_side, vjp_list
 from rnncore.streaming import Stages, States, stages_of
 
@@ -378,7 +378,7 @@ def _kept(x: Any, y: Any, lengths: ArrayLike | None) -> Any:
         raise ValueError(f"x: expected the shape of the layer's output, {y.shape}, got {array.shape}")
     if lengths is None:
         return array
-    return np.where(_valid(as_lengths(lengths, *array.shape[:2]), array.shape[1])[..., None], array, 0)
+    return np.where(valid_steps(as_lengths(lengths, *array.shape[:2]), array.shape[1])[..., None], array, 0)
 
 
 class Concat(Container):

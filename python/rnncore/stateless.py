@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore._conversion import as_lengths
-from rnncore.layer import Array, Layer, PullBack, State, _no_state, _valid
+from rnncore._conversion import as_lengths, valid_steps
+from rnncore.layer import Array, Layer, PullBack, State, _no_state
 from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 
 __all__: list[str] = []  # for layers of this package
@@ -119,7 +119,7 @@ class RowWise(Stateless):
     def _forward(self, x: Array, lengths: Array | None, training: bool) -> tuple[Array, Callable[[Array], Array]]:
         if lengths is None:
             return self._rows(x, training)
-        valid = _valid(lengths, x.shape[1])
+        valid = valid_steps(lengths, x.shape[1])
         rows, back = self._rows(x[valid], training)
         y = np.zeros_like(x)
         y[valid] = rows

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rnncore.layer import Array, _size, _valid
+from rnncore._conversion import valid_steps
+from rnncore.layer import Array, _size
 from rnncore.ragged import Ragged
 from rnncore.stateless import Stateless
 from rnncore.streaming import Stages
@@ -31,7 +32,7 @@ class _Pool(Stateless):
     def _on_ragged(self, x: Ragged, training: bool) -> tuple[Array, Callable[[Array], Any]]:
         padded, lengths = x.with_data(super()._input(x.data)).to_padded()
         y, back = self._forward(self._input(padded), lengths, training)
-        valid = _valid(lengths, padded.shape[1])
+        valid = valid_steps(lengths, padded.shape[1])
 
         def back_to_x(dy: Array) -> Ragged:
             return x.from_joined(back(dy)[valid])
@@ -112,7 +113,7 @@ class MeanPool(_Pool):
         N, T, _ = x.shape
         count = np.full(N, T) if lengths is None else lengths
         share = (1.0 / np.maximum(count, 1)).astype(x.dtype)[:, None]
-        valid: Any = True if lengths is None else _valid(lengths, T)[..., None]
+        valid: Any = True if lengths is None else valid_steps(lengths, T)[..., None]
         y = np.sum(x, axis=1, where=valid) * share
 
         def back(dy: Array) -> Array:

@@ -14,6 +14,7 @@ from rnncore._conversion import as_array
 
 if TYPE_CHECKING:
     from rnncore.layer import Layer
+    from rnncore.online import Learnt
 
 __all__ = ["Stream"]
 
@@ -63,9 +64,11 @@ class Stream(_core.Stream):
     The rows of a stream are sequences of their own. Each step takes one row of input for every one of them and gives
     one row of output, in the bits that a call on whole sequences would give.
 
-    The parameters are packed once, as they are now: what becomes of the model afterwards does not change the stream. A
-    stream is for one thread at a time; streams of one model may run at the same time. Rows of a large batch are shared
-    among the threads of `set_num_threads`; a step of few rows allocates nothing (with `out`) and takes no lock.
+    The parameters are packed once, as they are now: what becomes of the model afterwards does not change the stream.
+    One made with a loss and an optimiser can `learn`: see `OnlineStream`.
+
+    A stream is for one thread at a time; streams of one model may run at the same time. Rows of a large batch are
+    shared among the threads of `set_num_threads`; a step of few rows allocates nothing (with `out`) and takes no lock.
 
     Parameters
     ----------
@@ -122,10 +125,22 @@ class Stream(_core.Stream):
         self.dtype = model.dtype
         self._unbatched = batch_size is None
         self._takes_tokens = bool(stages) and stages[0][0] == "embedding"
-        program = _core.Program(self.dtype == np.float32, stages)
-        super().__init__(program, 1 if batch_size is None else int(batch_size), self._unbatched)
+        super().__init__(self._packed(stages), 1 if batch_size is None else int(batch_size), self._unbatched)
+
+    def _packed(self, stages: Stages) -> _core.Program:
+        return _core.Program(self.dtype == np.float32, stages)
 
     # ---------------------------------------------------------------------------------------------------- steps
+
+    def learn(self, x: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None) -> Learnt:
+        """Take the next step of every row and train the model on it, if the stream was made to: see `OnlineStream`.
+
+        Raises
+        ------
+        ValueError
+            If it was made without a loss and an optimiser.
+        """
+        raise ValueError("learn: expected a stream made with a loss and an optimizer, of which this is none")
 
     def _converted(self, x: ArrayLike) -> Array:
         """Return an input that the core does not take as it is."""

@@ -91,10 +91,11 @@ void Program<T>::add_activation(Activation activation, int64_t size) {
 // --- stream -------------------------------------------------------------------------------------------------------
 
 template <class T>
-Stream<T>::Stream(std::shared_ptr<const Program<T>> program, int64_t rows) : program_(std::move(program)), rows_(rows) {
+std::vector<typename Stream<T>::Pass> Stream<T>::passes_of(const Program<T>& program) {
+    std::vector<Pass> passes;
     int64_t offset = 0;
-    for (size_t index = 0; index < program_->stages().size(); ++index) {
-        const Stack<T>* stack = program_->stages()[index].stack.get();
+    for (size_t index = 0; index < program.stages().size(); ++index) {
+        const Stack<T>* stack = program.stages()[index].stack.get();
         if (!stack) continue;
         for (const PackedWeights<T>& weights : stack->passes) {
             Pass pass{{}, &stack->cell_kernels(), index, {}};
@@ -104,9 +105,15 @@ Stream<T>::Stream(std::shared_ptr<const Program<T>> program, int64_t rows) : pro
             pass.task.b_hh = weights.b_hh;
             pass.task.y_stride = stack->H;
             for (int s = 0; s < pass.cell->states; ++s, offset += stack->H) pass.offset[s] = offset;
-            passes_.push_back(pass);
+            passes.push_back(pass);
         }
     }
+    return passes;
+}
+
+template <class T>
+Stream<T>::Stream(std::shared_ptr<const Program<T>> program, int64_t rows)
+    : program_(std::move(program)), passes_(passes_of(*program_)), rows_(rows) {
     allocate(rows);
     for (int64_t row = 0; row < rows; ++row) reset(row);
 }
@@ -267,6 +274,27 @@ void Stream<T>::reset(int64_t row) {
     for (const Pass& pass : passes_) {
         for (int s = 0; s < pass.cell->states; ++s) std::fill_n(state(pass, s, row), pass.task.H, T{0});
     }
+}
+
+template <class T>
+bool Stream<T>::renew(std::shared_ptr<const Program<T>> program) {
+    using Stage = typename Program<T>::Stage;
+    const auto& stages = program_->stages();
+    const bool same = program->tokens() == program_->tokens() && program->input_size() == program_->input_size() &&
+                      std::equal(stages.begin(), stages.end(), program->stages().begin(), program->stages().end(),
+                                 [](const Stage& a, const Stage& b) {
+                                     if (a.I != b.I || a.O != b.O || a.activation != b.activation) return false;
+                                     if (!a.stack || !b.stack) return a.stack == b.stack && !a.weight == !b.weight;
+                                     return a.stack->cell == b.stack->cell && a.stack->layers() == b.stack->layers();
+                                 });
+    if (!same) return false;
+    std::vector<Pass> passes = passes_of(*program);
+    for (size_t p = 0; p < passes.size(); ++p) {
+        std::copy_n(passes_[p].task.states, kMaxStates, passes[p].task.states);
+    }
+    passes_ = std::move(passes);
+    program_ = std::move(program);
+    return true;
 }
 
 template <class T>

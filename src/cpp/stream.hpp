@@ -73,6 +73,9 @@ public:
     void detach(int64_t row);
     void reset(int64_t row);
 
+    // Other weights from now on: of a program of the same stages, or else nothing happens and the result is false.
+    bool renew(std::shared_ptr<const Program<T>> program);
+
     // One state of some rows of all layers of a recurrent stage: (layers, rows, H).
     void read_state(size_t stage, int state, Span rows, T* out) const;
     void write_state(size_t stage, int state, Span rows, const T* in);
@@ -94,6 +97,7 @@ private:
         Arrays<T> memory;
     };
 
+    static std::vector<Pass> passes_of(const Program<T>& program);  // without memory for states
     void allocate(int64_t capacity);
     T* state(const Pass& pass, int state, int64_t row) const;  // in the present slot
     void slice(Span rows, Part& part, const T* x, const int64_t* tokens, int64_t steps, T* y);

@@ -296,6 +296,19 @@ void register_stream(py::module_& m) {
                 return self.cast<AnyStream&>().run(self, x, out, true);
             },
             py::arg("x"), py::arg("out") = py::none())
+        .def_property_readonly(
+            "input_size",
+            [](AnyStream& self) { return self.use([](const auto& stream) { return stream.program().input_size(); }); })
+        .def("_renew",
+             [](AnyStream& self, const AnyProgram& program) {
+                 self.use([&](auto& stream) {
+                     using Kind = typename std::decay_t<decltype(stream.program())>::Number;
+                     const auto* stages = std::get_if<std::shared_ptr<const Program<Kind>>>(&program);
+                     if (!stages || !stream.renew(*stages)) {
+                         throw py::value_error("program: expected one of the same stages");
+                     }
+                 });
+             })
         .def("_attach",
              [](AnyStream& self) {
                  return self.use([](auto& stream) {
