@@ -148,7 +148,8 @@ def print_tail(count: int) -> None:
     """Print how long single steps take, the reading of the clock included, and calls of NumPy in turn with them."""
     step = make_tasks(Problem.draw("lstm", Shape(1, 1, TAIL_SIZE, TAIL_SIZE)), 1)["rnncore"].run
     row = np.zeros(TAIL_SIZE, np.float32)
-    calls = {"step": step, "np.add": partial(np.add, row, row, row)}  # the latter says what the machine does to both
+    # the latter says what the machine does to both
+    calls: dict[str, Callable[[], object]] = {"step": step, "np.add": partial(np.add, row, row, row)}
     times = {name: array("q", bytes(8 * count)) for name in calls}
     clock = time.perf_counter_ns
     for i in range(count):

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <new>
 #include <variant>
 
 #include "../stream.hpp"
@@ -281,6 +282,8 @@ PyObject* call(PyObject* self, F&& f) {
         error.restore();
     } catch (const py::builtin_exception& error) {
         error.set_error();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
     }
