@@ -539,7 +539,7 @@ void run_steps(Stream<T>& stream, const StreamInputs<T>& in, const std::vector<i
 }
 
 // A whole series in blocks of these numbers of steps in turn, and the states after it. With `moves`, rows come and go
-// between blocks: twins of a row, which then takes the place of another that left.
+// between blocks, and lie in another order afterwards.
 template <class T>
 Outputs<T> run_blocks(Stream<T> stream, const StreamInputs<T>& in, const std::vector<int64_t>& blocks, bool moves) {
     const auto [steps, N, I, H] = in.layers.call.layer.shape;
@@ -553,18 +553,25 @@ Outputs<T> run_blocks(Stream<T> stream, const StreamInputs<T>& in, const std::ve
         run_steps(stream, in, rows, {t, end}, y);
         t = end;
         if (!moves || N == 0) continue;
-        const int64_t twin = turn % N, last = stream.rows();
-        Values<T> state(in.layers.call.layers * H);
-        stream.attach();
-        for (int s = 0; s < in.layers.states; ++s) {
-            stream.read_state(0, s, {twin, twin + 1}, state);
-            stream.write_state(0, s, {last, last + 1}, state);
+        // twins of two rows come, one after the other
+        const int64_t first = turn % stream.rows(), second = (turn + 1) % stream.rows();
+        for (const int64_t row : {first, second}) {
+            const int64_t last = stream.rows();
+            Values<T> state(in.layers.call.layers * H);
+            stream.attach();
+            for (int s = 0; s < in.layers.states; ++s) {
+                stream.read_state(0, s, {row, row + 1}, state);
+                stream.write_state(0, s, {last, last + 1}, state);
+            }
+            rows.push_back(rows[static_cast<size_t>(row)]);
         }
-        rows.push_back(rows[static_cast<size_t>(twin)]);
         if (turn % 3 == 2) continue;  // there are more and more of them
-        stream.detach(twin);
-        rows[static_cast<size_t>(twin)] = rows.back();
-        rows.pop_back();
+        // and take each other's places, that of the second the first's
+        for (const int64_t row : {first, second}) {
+            stream.detach(row);
+            rows[static_cast<size_t>(row)] = rows.back();
+            rows.pop_back();
+        }
     }
     for (int s = 0; s < in.layers.states; ++s) {
         T* last = outputs.add(s ? "c_n" : "h_n", in.layers.call.layers * N * H);
