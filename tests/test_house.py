@@ -131,7 +131,8 @@ MAY_INCLUDE = {
         "engine.hpp",
         "pieces.hpp",
     ],
-    "bindings/stream.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/stream.hpp", "stream.hpp"],
+    "bindings/program.?pp": ["bindings/arrays.hpp", "bindings/call.hpp", "bindings/program.hpp", "stream.hpp"],
+    "bindings/stream.?pp": ["bindings/arrays.hpp", "bindings/program.hpp", "bindings/stream.hpp", "stream.hpp"],
     "bindings/linear.?pp": [
         "bindings/arrays.hpp",
         "bindings/call.hpp",
@@ -154,6 +155,7 @@ MAY_INCLUDE = {
         "bindings/losses.hpp",
         "bindings/many.hpp",
         "bindings/optim.hpp",
+        "bindings/program.hpp",
         "bindings/ragged.hpp",
         "bindings/stack.hpp",
         "bindings/stream.hpp",

@@ -343,6 +343,8 @@ def test_wrong_arguments_change_nothing():
         (lambda: stream.step(x[0]), ValueError, r"x: expected float32 \(2, 3\), got float32 \(3,\)"),
         (lambda: stream.step(series(3, 3)), ValueError, r"x: expected float32 \(2, 3\)"),
         (lambda: stream.step("abc"), TypeError, "x: expected real numbers"),
+        (lambda: stream.process(out=x), TypeError, "process: expected x, and perhaps out and reset_mask"),
+        (lambda: stream.process(x, x, None, x), TypeError, "process: expected x, and perhaps out and reset_mask"),
         (lambda: stream.process(x), ValueError, r"x: expected float32 \(2, T, 3\), got float32 \(2, 3\)"),
         (lambda: stream.step(x, np.zeros((2, 4))), TypeError, r"out: expected float32 \(2, 4\), got float64"),
         (lambda: stream.step(x, np.zeros((4, 2), "f").T), ValueError, "not C-contiguous"),
@@ -352,6 +354,7 @@ def test_wrong_arguments_change_nothing():
         (lambda: stream.process(x[:, None], reset_mask=[True]), ValueError, r"reset_mask: expected bool \(2, 1\)"),
         (lambda: stream.process(x[:, None], np.zeros((2, 4), "f"), [[True]] * 2), ValueError, "out: expected float32"),
         (lambda: stream.detach(2), IndexError, "row: expected one from 0 to 1, got 2"),
+        (lambda: stream.detach(0.5), TypeError, "float"),
         (lambda: stream.detach(-1), IndexError, "row: expected one from 0 to 1, got -1"),
         (lambda: stream.reset([0, 2]), IndexError, "rows: expected some from 0 to 1, got 0 to 2"),
         (lambda: stream.reset([True]), ValueError, r"rows: expected bool \(2,\)"),
@@ -362,7 +365,7 @@ def test_wrong_arguments_change_nothing():
         (lambda: rc.GRU(3, 4).stream().detach(0), ValueError, "detach: expected a stream with a batch_size"),
         (lambda: model().stream(1).step([11]), ValueError, "x: expected tokens from 0 to 10, got 11"),
         (lambda: model().stream(1).step([1.0]), TypeError, "x: expected integers, the tokens, got float64"),
-        (lambda: rc.Stream.__new__(rc.Stream).step(x), TypeError, "step: the stream was not initialised"),
+        (lambda: rc.Stream.__new__(rc.Stream).step(x), TypeError, "stream: expected one that was initialised"),
     ):
         with pytest.raises(kind, match=message):
             call()

@@ -7,12 +7,13 @@ import torch
 from libraries import Task
 from problems import Array, Problem
 
-__all__ = ["forward", "training"]
+__all__ = ["forward", "new_layer", "training"]
 
 PARAMETERS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
-def _layer(problem: Problem) -> Any:
+def new_layer(problem: Problem) -> Any:
+    """Make the layer."""
     layer = getattr(torch.nn, problem.cell.upper())(problem.shape.I, problem.shape.H)
     with torch.no_grad():
         for name, weights in zip(PARAMETERS, problem.weights, strict=True):
@@ -23,7 +24,7 @@ def _layer(problem: Problem) -> Any:
 def forward(problem: Problem, threads: int) -> Task:
     """Make ready a call of the layer under inference_mode."""
     torch.set_num_threads(threads)
-    layer = _layer(problem).eval()
+    layer = new_layer(problem).eval()
     x = torch.from_numpy(problem.x)
 
     def results(returned: Any) -> dict[str, Array]:
@@ -38,7 +39,7 @@ def forward(problem: Problem, threads: int) -> Task:
 def training(problem: Problem, threads: int) -> Task:
     """Make ready a call of the layer and ``y.backward(dy)``, gradients set to None before."""
     torch.set_num_threads(threads)
-    layer = _layer(problem)
+    layer = new_layer(problem)
     x = torch.from_numpy(problem.x).requires_grad_()
     dy = torch.from_numpy(problem.dy)
     leaves = (x, *(getattr(layer, name) for name in PARAMETERS))

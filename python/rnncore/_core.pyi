@@ -225,7 +225,9 @@ class Stream:
     def step(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Take the next step of every row: x (N, I) or tokens (N,) to y (N, O)."""
 
-    def process(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def process(
+        self, x: ArrayLike, out: NDArray[Any] | None = None, reset_mask: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Take the next steps of every row: x (N, T, I) or tokens (N, T) to y (N, T, O)."""
 
     def _renew(self, program: Program, /) -> None:

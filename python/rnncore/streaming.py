@@ -151,25 +151,8 @@ class Stream(_core.Stream):
             raise TypeError(f"x: expected integers, the tokens, got {tokens.dtype} {tokens.shape}")
         return np.require(tokens, np.int64, ["C", "A"])
 
-    def process(self, x: ArrayLike, out: Array | None = None, reset_mask: ArrayLike | None = None) -> Array:
-        """Take the next T steps of every row, faster than one by one.
-
-        Parameters
-        ----------
-        x : array_like, (N, T, I)
-            What the model takes, tokens (N, T) if it begins with an embedding. No axis N if there is none.
-        out : ndarray, (N, T, O), optional
-            Where the output goes: C-contiguous and of the stream's dtype. Default: a new array.
-        reset_mask : array_like of bool, (N, T), optional
-            True where a new sequence begins: the state of the row is set to zeros before that step.
-
-        Returns
-        -------
-        y : ndarray, (N, T, O)
-            `out`, if it was given.
-        """
-        if reset_mask is None:
-            return super().process(x, out)
+    def _process_with_resets(self, x: ArrayLike, out: Array | None, reset_mask: ArrayLike) -> Array:
+        """Go from one reset of any row to the next."""
         series, mask, time = self._converted(x), np.asarray(reset_mask), 0 if self._unbatched else 1
         if mask.dtype != np.bool_ or mask.shape != series.shape[: time + 1]:
             raise ValueError(f"reset_mask: expected bool {series.shape[: time + 1]}, got {mask.dtype} {mask.shape}")
@@ -181,7 +164,7 @@ class Stream(_core.Stream):
         for begin, end in pairwise(bounds):
             self.reset(resets[:, begin])
             steps: Any = (..., slice(begin, end), *(slice(None),) * (series.ndim - time - 1))
-            y[..., begin:end, :] = super().process(self._converted(series[steps]))
+            y[..., begin:end, :] = self.process(self._converted(series[steps]))
         if out is None:
             return y
         out[...] = y

@@ -192,13 +192,14 @@ void Stream<T>::slice(Span rows, Part& part, const T* x, const int64_t* tokens, 
     for (int64_t t = 0, end; t < steps; t = end) {
         end = std::min(t + most_steps, steps);
         const int64_t at = rows.begin * steps + t;  // the caller's row, if they are
-        const T* in = x + at * I;
-        if (tokens || !in_order) {
+        const T* in = part.rows[0];
+        if (!tokens && in_order) {
+            in = x + at * I;
+        } else {
             each_row(rows, {t, end}, [&](int64_t to, int64_t n, int64_t step) {
                 const int64_t from = n * steps + step;
                 std::copy_n(tokens ? program_->table() + tokens[from] * I : x + from * I, I, part.rows[0] + to * I);
             });
-            in = part.rows[0];
         }
         const T* out = chunk(rows, part, (slot_ + t) % 2, end - t, in, in_order ? y + at * O : nullptr);
         if (!in_order) {

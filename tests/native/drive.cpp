@@ -1,7 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, steps of optimisers, several threads inside a call, several callers at once, and fork. Prints
-// what it did; exits with 1 if anything was wrong.
+// layers, affine layers, streams, steps of optimisers, several threads inside a call, several callers at once, and
+// fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -20,6 +20,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <new>
 #include <random>
 #include <string>
@@ -33,6 +34,7 @@
 #include "linear.hpp"
 #include "pieces.hpp"
 #include "schedule.hpp"
+#include "stream.hpp"
 #include "threads.hpp"
 #include "update.hpp"
 
@@ -499,6 +501,134 @@ Outputs<T> run(const LinearCase& c) {
     return outputs;
 }
 
+// --- streams ------------------------------------------------------------------------------------------------------
+
+struct StreamCase {
+    Cell cell;
+    Shape shape;
+    int64_t table_rows = 0;  // of an embedding in front; 0: there is none
+};
+
+// A program of two layers of a cell, an affine layer with tanh and a sigmoid, and what its streams take.
+template <class T>
+struct StreamInputs {
+    static constexpr int64_t O = 19;
+    StackInputs<T> layers;
+    Values<T> weight, bias;
+    std::shared_ptr<const Program<T>> program;
+
+    explicit StreamInputs(const StreamCase& c)
+        : layers({{c.cell, c.shape, Lengths::full, true, false, true, c.table_rows}, 2, 1}) {
+        std::mt19937_64 random(11);
+        weight = uniform<T>(random, O * c.shape.H, 0.5);
+        bias = uniform<T>(random, O, 0.5);
+        auto stages = std::make_shared<Program<T>>();
+        if (c.table_rows) stages->add_embedding(layers.input.x, c.table_rows, c.shape.I);
+        stages->add_recurrent(layers.weights);
+        stages->add_linear(weight, bias, c.shape.H, O, Activation::tanh);
+        stages->add_activation(Activation::sigmoid, O);
+        program = std::move(stages);
+    }
+    // One in the initial states of a call.
+    Stream<T> stream() const {
+        Stream<T> stream(program, layers.layout.N);
+        for (int s = 0; s < layers.states; ++s) stream.write_state(0, s, {0, stream.rows()}, layers.first[s]);
+        return stream;
+    }
+};
+
+// Calls of whole series, stage by stage.
+template <class T>
+Outputs<T> run_whole(const StreamInputs<T>& in) {
+    constexpr int64_t O = StreamInputs<T>::O;
+    Outputs<T> outputs = infer(Stack<T>(in.layers.weights, 1), in.layers);
+    const Shape& shape = in.layers.call.layer.shape;
+    const int64_t rows = shape.N * shape.T;
+    Values<T> affine(rows * O), y = unwritten<T>(rows * O);
+    const T* x = outputs.arrays[0].second;
+    linear_forward(kernels(), Rows(rows),
+                   Linear<T>{shape.H, O, Activation::tanh, nullptr, x, false, in.weight, in.bias, affine, O});
+    precision<T>(kernels()).activate(Activation::sigmoid, affine, y, rows * O);
+    outputs.arrays[0].second = std::move(y);
+    return outputs;
+}
+
+// The steps [begin, end) of some rows of the inputs, those of the stream, and their results into y (N, T, O).
+template <class T>
+void run_steps(Stream<T>& stream, const StreamInputs<T>& in, const std::vector<int64_t>& rows, Span time, T* y) {
+    constexpr int64_t O = StreamInputs<T>::O;
+    const auto [T_, N, I, H] = in.layers.call.layer.shape;
+    const int64_t m = stream.rows(), steps = time.end - time.begin;
+    const int64_t* from_tokens = in.layers.input.tokens;
+    Values<T> x(from_tokens ? 0 : m * steps * I), out = unwritten<T>(m * steps * O);
+    Values<int64_t> tokens(from_tokens ? m * steps : 0);
+    for (int64_t row = 0; row < m; ++row) {
+        const int64_t from = rows[static_cast<size_t>(row)] * T_ + time.begin;
+        if (from_tokens) {
+            std::copy_n(from_tokens + from, steps, tokens + row * steps);
+        } else {
+            std::copy_n(in.layers.input.x + from * I, steps * I, x + row * steps * I);
+        }
+    }
+    if (from_tokens) {
+        stream.run(nullptr, tokens, steps, out);
+    } else {
+        stream.run(x, nullptr, steps, out);
+    }
+    for (int64_t row = 0; row < m; ++row) {
+        const int64_t to = rows[static_cast<size_t>(row)] * T_ + time.begin;
+        std::copy_n(out + row * steps * O, steps * O, y + to * O);
+    }
+}
+
+// A whole series in blocks of these numbers of steps in turn, and the states after it. With `moves`, rows come and go
+// between blocks, and lie in another order afterwards.
+template <class T>
+Outputs<T> run_blocks(Stream<T> stream, const StreamInputs<T>& in, const std::vector<int64_t>& blocks, bool moves) {
+    const auto [steps, N, I, H] = in.layers.call.layer.shape;
+    Outputs<T> outputs;
+    T* y = outputs.add("y", N * steps * StreamInputs<T>::O);
+    std::vector<int64_t> rows(static_cast<size_t>(N));
+    for (int64_t n = 0; n < N; ++n) rows[static_cast<size_t>(n)] = n;
+    int64_t turn = 0;
+    for (int64_t t = 0; t < steps; ++turn) {
+        const int64_t end = std::min(steps, t + blocks[static_cast<size_t>(turn) % blocks.size()]);
+        run_steps(stream, in, rows, {t, end}, y);
+        t = end;
+        if (!moves || N == 0) continue;
+        // twins of two rows come, one after the other
+        const int64_t first = turn % stream.rows(), second = (turn + 1) % stream.rows();
+        for (const int64_t row : {first, second}) {
+            const int64_t last = stream.rows();
+            Values<T> state(in.layers.call.layers * H);
+            stream.attach();
+            for (int s = 0; s < in.layers.states; ++s) {
+                stream.read_state(0, s, {row, row + 1}, state);
+                stream.write_state(0, s, {last, last + 1}, state);
+            }
+            rows.push_back(rows[static_cast<size_t>(row)]);
+        }
+        if (turn % 3 == 2) continue;  // there are more and more of them
+        // and take each other's places, that of the second the first's
+        for (const int64_t row : {first, second}) {
+            stream.detach(row);
+            rows[static_cast<size_t>(row)] = rows.back();
+            rows.pop_back();
+        }
+    }
+    for (int s = 0; s < in.layers.states; ++s) {
+        T* last = outputs.add(s ? "c_n" : "h_n", in.layers.call.layers * N * H);
+        for (int64_t row = 0; row < stream.rows(); ++row) {
+            Values<T> state(in.layers.call.layers * H);
+            stream.read_state(0, s, {row, row + 1}, state);
+            for (int64_t layer = 0; layer < in.layers.call.layers; ++layer) {
+                std::copy_n(state + layer * H, H, last + (layer * N + rows[static_cast<size_t>(row)]) * H);
+            }
+        }
+    }
+    return outputs;
+}
+
 // --- what is tried ------------------------------------------------------------------------------------------------
 
 // The engine takes a thread more for each 2 million multiply-adds: these are enough for five to seven, in LSTM and GRU.
@@ -672,6 +802,22 @@ std::vector<LinearCase> cases_of_linear() {
     return all;
 }
 
+std::vector<StreamCase> cases_of_streams() {
+    std::vector<StreamCase> all;
+    for (int cell = 0; cell < kCells; ++cell) {
+        const Cell c = static_cast<Cell>(cell);
+        for (const Shape shape : {Shape{9, 1, 3, 17}, {9, 5, 19, 33}, {9, 0, 3, 17}, {0, 4, 3, 17}}) {
+            all.push_back({c, shape});
+            all.push_back({c, shape, 11});
+        }
+        all.push_back({c, {150, 2, 4, 9}});     // more steps than a chunk has
+        all.push_back({c, {3, 600, 5, 17}});    // more rows than a slice has
+        all.push_back({c, kManySequences, 7});  // for several threads
+    }
+    all.push_back({Cell::lstm, {3, 600, 33, 40}});  // in a step too
+    return all;
+}
+
 template <class T>
 std::string name_of(const std::string& isa, const std::string& call) {
     return isa + (sizeof(T) == 4 ? " float32 " : " float64 ") + call;
@@ -747,6 +893,24 @@ void try_linear(const LinearCase& c, const std::string& isa) {
     for (const int threads : {2, 7}) {
         set_num_threads(threads);
         check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_stream(const StreamCase& c, const std::string& isa) {
+    set_num_threads(1);
+    const StreamInputs<T> in(c);
+    const std::string what = name_of<T>(isa, "stream of " + in.layers.call.name());
+    const Outputs<T> expected = run_whole(in);
+    check_finite(expected, what);
+    for (const int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        for (const std::vector<int64_t>& blocks : {std::vector<int64_t>{1}, {1000}, {1, 4, 2}}) {
+            const std::string how = what + ", " + std::to_string(threads) + " threads, blocks of " +
+                                    std::to_string(blocks[0]) + " and so on";
+            check_same(run_blocks(in.stream(), in, blocks, false), expected, how);
+            check_same(run_blocks(in.stream(), in, blocks, true), expected, how + ", rows come and go");
+        }
     }
 }
 
@@ -924,6 +1088,20 @@ void try_callers_at_once(const Expected<T>& expected) {
     }
 }
 
+// Streams of one program, each in a thread of its own: small ones, and such that want threads themselves.
+template <class T>
+void try_streams_at_once() {
+    set_num_threads(2);
+    for (const Shape shape : {Shape{100, 2, 5, 33}, kManySequences}) {
+        const StreamInputs<T> in({Cell::lstm, shape});
+        const Outputs<T> expected = run_whole(in);
+        const Stream<T> source = in.stream();
+        at_once(4, [&](int caller) {
+            check_same(run_blocks(source, in, {1 + caller, 3}, caller % 2 == 0), expected, "streams at once");
+        });
+    }
+}
+
 void try_fork(const Expected<float>& expected, const std::string& what) {
     const pid_t child = fork();
     if (child == 0) {
@@ -965,6 +1143,7 @@ int main(int argc, char** argv) {
     const std::vector<Case> slices = cases_of_slices(), checkpoints = cases_of_checkpoints();
     const std::vector<StackCase> stacks = cases_of_stacks();
     const std::vector<LinearCase> affine = cases_of_linear();
+    const std::vector<StreamCase> streams = cases_of_streams();
     try_lanes();
     std::puts("lanes");
     std::fflush(stdout);
@@ -996,19 +1175,24 @@ int main(int argc, char** argv) {
             try_linear<float>(c, isa);
             try_linear<double>(c, isa);
         }
+        for (const StreamCase& c : streams) {
+            try_stream<float>(c, isa);
+            try_stream<double>(c, isa);
+        }
         std::printf(
-            "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, %d "
-            "of "
-            "an affine layer\n",
+            "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
+            "%d of an affine layer, %d streams\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
             static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
-            static_cast<int>(2 * affine.size()));
+            static_cast<int>(2 * affine.size()), static_cast<int>(2 * streams.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);
     const Expected<float> expected;
     try_callers_at_once(expected);
     try_callers_at_once(Expected<double>());
+    try_streams_at_once<float>();
+    try_streams_at_once<double>();
     std::puts("several callers at once");
     std::fflush(stdout);
     if (forks) {

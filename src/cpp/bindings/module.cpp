@@ -6,6 +6,7 @@
 #include "losses.hpp"
 #include "many.hpp"
 #include "optim.hpp"
+#include "program.hpp"
 #include "ragged.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_many(m);
     rnncore::register_optim(m);
     rnncore::register_ragged(m);
+    rnncore::register_program(m);
     rnncore::register_stack(m);
     rnncore::register_stream(m);
 }

@@ -1,60 +1,19 @@
-// Programs of stages, and streams that run them. `step` is a method of CPython's own fast kind: a step of a small
-// network takes less time than pybind11 does to call a function.
+// Streams. What is called for every step, and whenever a row comes or goes, is a
+// method of CPython's own fast kind: pybind11 takes longer to call a function than a small network for a step, and
+// allocates.
 #include "stream.hpp"
 
 #include <atomic>
 #include <memory>
+#include <new>
 #include <variant>
 
 #include "../stream.hpp"
 #include "arrays.hpp"
-#include "call.hpp"
+#include "program.hpp"
 
 namespace rnncore {
 namespace {
-
-// --- programs -----------------------------------------------------------------------------------------------------
-
-template <class T>
-void add_stage(Program<T>& program, const py::tuple& stage) {
-    const auto kind = stage[0].cast<std::string>();
-    const int64_t size = program.output_size();
-    if (kind == "embedding") {
-        const py::array table = checked_array("table", stage[1], kNumbers<T>, {{"V"}, {"E"}});
-        if (size > 0) throw py::value_error("stages: expected an embedding to come first");
-        if (table.shape(1) < 1) throw py::value_error("table: expected vectors of at least one number");
-        program.add_embedding(static_cast<const T*>(table.data()), table.shape(0), table.shape(1));
-    } else if (kind == "recurrent") {
-        const auto weights = checked_weights<T>(stage[1].cast<Cell>(), stage[2].cast<py::list>(), 1);
-        if (size > 0 && weights[0].I != size) throw py::value_error("stages: sizes do not fit each other");
-        program.add_recurrent(weights);
-    } else if (kind == "linear") {
-        const Dim inputs{"I", size > 0 ? size : -1};
-        const py::array weight = checked_array("weight", stage[1], kNumbers<T>, {{"O"}, inputs});
-        const int64_t O = weight.shape(0);
-        if (O < 1) throw py::value_error("weight: expected at least one output");
-        program.add_linear(static_cast<const T*>(weight.data()), read_optional<T>("bias", stage[2], {{"O", O}}),
-                           weight.shape(1), O, stage[3].cast<Activation>());
-    } else if (kind == "activation") {
-        if (size == 0) throw py::value_error("stages: expected an activation to follow a stage that has a size");
-        program.add_activation(stage[1].cast<Activation>(), size);
-    } else {
-        throw py::value_error("stages: expected embedding, recurrent, linear or activation, got " + kind);
-    }
-}
-
-template <class T>
-std::shared_ptr<const Program<T>> make_program(const py::list& stages) {
-    auto program = std::make_shared<Program<T>>();
-    for (const py::handle stage : stages) add_stage(*program, stage.cast<py::tuple>());
-    if (program->output_size() == 0) throw py::value_error("stages: expected at least one");
-    if (program->stages().empty()) program->add_activation(Activation::none, program->output_size());
-    return program;
-}
-
-using AnyProgram = std::variant<std::shared_ptr<const Program<float>>, std::shared_ptr<const Program<double>>>;
-
-// --- streams ------------------------------------------------------------------------------------------------------
 
 // Multiply-adds from which on other Python threads may run meanwhile: some microseconds.
 constexpr double kWorthReleasing = 1e5;
@@ -209,7 +168,7 @@ void write_state(Stream<T>& stream, size_t stage, Span rows, const py::tuple& pa
     for (size_t s = 0; s < states; ++s) stream.write_state(stage, static_cast<int>(s), rows, from[s]);
 }
 
-// --- step ---------------------------------------------------------------------------------------------------------
+// --- methods of CPython's own fast kind ---------------------------------------------------------------------------
 
 constexpr const char* kStepDoc =
     R"doc(step($self, x, out=None)
@@ -237,47 +196,133 @@ ValueError, TypeError
 RuntimeError
     If another thread uses the stream at this moment.)doc";
 
-PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-    PyObject *x = nullptr, *out = Py_None;
-    const Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
-    bool expected = count + named <= 2;
-    for (Py_ssize_t i = 0; expected && i < count + named; ++i) {
-        PyObject* name = i < count ? nullptr : PyTuple_GET_ITEM(names, i - count);
-        const bool is_x = name ? PyUnicode_CompareWithASCIIString(name, "x") == 0 : i == 0;
-        expected = is_x ? !x : !name || PyUnicode_CompareWithASCIIString(name, "out") == 0;
-        (is_x ? x : out) = args[i];
-    }
-    if (!expected || !x) {
-        PyErr_SetString(PyExc_TypeError, "step: expected x, and perhaps out");
-        return nullptr;
-    }
+constexpr const char* kProcessDoc =
+    R"doc(process($self, x, out=None, reset_mask=None)
+--
+
+Take the next T steps of every row, faster than one by one.
+
+Parameters
+----------
+x : array_like, (N, T, I)
+    What the model takes, tokens (N, T) if it begins with an embedding. No axis N if there is none.
+out : ndarray, (N, T, O), optional
+    Where the output goes: C-contiguous, of the stream's dtype, apart from x. Default: a new array.
+reset_mask : array_like of bool, (N, T), optional
+    True where a new sequence begins: the state of the row is set to zeros before that step.
+
+Returns
+-------
+y : ndarray, (N, T, O)
+    `out`, if it was given.
+
+Raises
+------
+ValueError, TypeError
+    If an argument has the wrong shape, value or type; the stream is unchanged then.
+RuntimeError
+    If another thread uses the stream at this moment.)doc";
+
+// f(stream), a new reference to what it returns; an exception becomes Python's error.
+template <class F>
+PyObject* call(PyObject* self, F&& f) {
     // (the descriptor has seen that self is of this class; but its __init__ may not have run)
     auto* stream =
         static_cast<AnyStream*>(reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr());
     if (!stream) {
-        PyErr_SetString(PyExc_TypeError, "step: the stream was not initialised");
+        PyErr_SetString(PyExc_TypeError, "stream: expected one that was initialised");
         return nullptr;
     }
     try {
-        return stream->run(self, x, out, false).release().ptr();
+        return f(*stream).release().ptr();
     } catch (py::error_already_set& error) {
         error.restore();
     } catch (const py::builtin_exception& error) {
         error.set_error();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
     }
     return nullptr;
 }
 
+// step(x, out=None) and process(x, out=None, reset_mask=None), by place or by name.
+template <bool block>
+PyObject* run(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    constexpr const char* kNames[] = {"x", "out", "reset_mask"};
+    constexpr Py_ssize_t most = block ? 3 : 2;
+    PyObject* values[3] = {};
+    const Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    bool expected = count + named <= most;
+    for (Py_ssize_t i = 0; expected && i < count + named; ++i) {
+        Py_ssize_t place = i;
+        if (i >= count) {
+            PyObject* name = PyTuple_GET_ITEM(names, i - count);
+            for (place = 0; place < most && PyUnicode_CompareWithASCIIString(name, kNames[place]) != 0;) ++place;
+        }
+        expected = place < most && !values[place];
+        if (expected) values[place] = args[i];
+    }
+    if (!expected || !values[0]) {
+        PyErr_SetString(PyExc_TypeError, block ? "process: expected x, and perhaps out and reset_mask"
+                                               : "step: expected x, and perhaps out");
+        return nullptr;
+    }
+    const py::handle x = values[0], out = values[1] ? values[1] : Py_None, reset_mask = values[2];
+    return call(self, [&](AnyStream& stream) -> py::object {
+        if (reset_mask && !reset_mask.is_none()) {
+            return py::reinterpret_borrow<py::object>(self).attr("_process_with_resets")(x, out, reset_mask);
+        }
+        return stream.run(self, x, out, block);
+    });
+}
+
+PyObject* attach(PyObject* self, PyObject*) {
+    return call(self, [](AnyStream& any) {
+        return any.use([](auto& stream) -> py::object {
+            stream.attach();
+            return py::int_(stream.rows() - 1);
+        });
+    });
+}
+
+// f(stream, row), a method that returns None
+template <class F>
+PyObject* of_row(PyObject* self, PyObject* index, F&& f) {
+    const Py_ssize_t row = PyNumber_AsSsize_t(index, PyExc_IndexError);
+    if (row == -1 && PyErr_Occurred()) return nullptr;
+    return call(self, [&](AnyStream& any) {
+        return any.use([&](auto& stream) -> py::object {
+            check_rows(stream, {row, row + 1});
+            f(stream, row);
+            return py::none();
+        });
+    });
+}
+PyObject* detach(PyObject* self, PyObject* index) {
+    return of_row(self, index, [](auto& stream, int64_t row) { stream.detach(row); });
+}
+PyObject* reset(PyObject* self, PyObject* index) {
+    return of_row(self, index, [](auto& stream, int64_t row) { stream.reset(row); });
+}
+
+template <class F>
+PyCFunction as_function(F* f) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
+}
+
+PyMethodDef fast_methods[] = {
+    {"step", as_function(run<false>), METH_FASTCALL | METH_KEYWORDS, kStepDoc},
+    {"process", as_function(run<true>), METH_FASTCALL | METH_KEYWORDS, kProcessDoc},
+    {"_attach", attach, METH_NOARGS, nullptr},
+    {"_detach", detach, METH_O, nullptr},
+    {"_reset", reset, METH_O, nullptr},
+};
+
 }  // namespace
 
 void register_stream(py::module_& m) {
-    py::class_<AnyProgram>(m, "Program").def(py::init([](bool single, const py::list& stages) -> AnyProgram {
-        if (single) return make_program<float>(stages);
-        return make_program<double>(stages);
-    }));
-
     py::class_<AnyStream> stream(m, "Stream");
     stream
         .def(py::init([](const AnyProgram& program, int64_t rows, bool unbatched) {
@@ -290,12 +335,6 @@ void register_stream(py::module_& m) {
         .def_property_readonly(
             "output_size",
             [](AnyStream& self) { return self.use([](const auto& stream) { return stream.program().output_size(); }); })
-        .def(
-            "process",
-            [](const py::object& self, const py::object& x, const py::object& out) {
-                return self.cast<AnyStream&>().run(self, x, out, true);
-            },
-            py::arg("x"), py::arg("out") = py::none())
         .def_property_readonly(
             "input_size",
             [](AnyStream& self) { return self.use([](const auto& stream) { return stream.program().input_size(); }); })
@@ -309,27 +348,6 @@ void register_stream(py::module_& m) {
                      }
                  });
              })
-        .def("_attach",
-             [](AnyStream& self) {
-                 return self.use([](auto& stream) {
-                     stream.attach();
-                     return stream.rows() - 1;
-                 });
-             })
-        .def("_detach",
-             [](AnyStream& self, int64_t row) {
-                 self.use([=](auto& stream) {
-                     check_rows(stream, {row, row + 1});
-                     stream.detach(row);
-                 });
-             })
-        .def("_reset",
-             [](AnyStream& self, int64_t row) {
-                 self.use([=](auto& stream) {
-                     check_rows(stream, {row, row + 1});
-                     stream.reset(row);
-                 });
-             })
         .def("_read_state",
              [](AnyStream& self, size_t stage, int64_t begin, int64_t end) {
                  return self.use([=](const auto& stream) { return read_state(stream, stage, {begin, end}); });
@@ -337,10 +355,10 @@ void register_stream(py::module_& m) {
         .def("_write_state", [](AnyStream& self, size_t stage, int64_t begin, int64_t end, const py::tuple& parts) {
             self.use([&](auto& stream) { write_state(stream, stage, {begin, end}, parts); });
         });
-    static PyMethodDef step_method = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(step)),
-                                      METH_FASTCALL | METH_KEYWORDS, kStepDoc};
-    stream.attr("step") = py::reinterpret_steal<py::object>(
-        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &step_method));
+    for (PyMethodDef& method : fast_methods) {
+        stream.attr(method.ml_name) = py::reinterpret_steal<py::object>(
+            PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &method));
+    }
 }
 
 }  // namespace rnncore
