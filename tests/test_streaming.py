@@ -219,6 +219,22 @@ def test_reset_mask_of_a_block_is_a_cut(unbatched):
             assert np.array_equal(out, y[row])
 
 
+def test_a_block_with_resets_that_fails_changes_nothing():
+    stream = model().stream(2)
+    stream.step([3, 4])
+    before = stream.state
+    frozen = np.zeros((2, 4, 4), np.float32)
+    frozen.flags.writeable = False
+    mask = np.array([[False, True, False, False], [True, False, False, True]])
+    for tokens, out, message in (
+        ([[1, 2, 3, 11], [1, 2, 3, 4]], None, "x: expected tokens from 0 to 10, got 11"),
+        ([[1, 2, 3, 4], [1, 2, 3, 4]], frozen, "read-only"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stream.process(tokens, out, mask)
+        assert tree_equal(stream.state, before)
+
+
 # ----------------------------------------------------------------------------------------------------------- states
 
 

@@ -161,14 +161,18 @@ class Stream(_core.Stream):
             raise ValueError(f"out: expected {y.dtype} {y.shape}, got {type(out).__name__} {np.shape(out)}")
         resets = mask[np.newaxis] if self._unbatched else mask
         bounds = sorted({0, *np.flatnonzero(resets.any(axis=0)).tolist(), mask.shape[time]})
-        for begin, end in pairwise(bounds):
-            self.reset(resets[:, begin])
-            steps: Any = (..., slice(begin, end), *(slice(None),) * (series.ndim - time - 1))
-            y[..., begin:end, :] = self.process(self._converted(series[steps]))
-        if out is None:
-            return y
-        out[...] = y
-        return out
+        before = self.state
+        try:
+            for begin, end in pairwise(bounds):
+                self.reset(resets[:, begin])
+                steps: Any = (..., slice(begin, end), *(slice(None),) * (series.ndim - time - 1))
+                y[..., begin:end, :] = self.process(self._converted(series[steps]))
+            if out is not None:
+                out[...] = y
+        except Exception:
+            self.state = before
+            raise
+        return y if out is None else out
 
     # ----------------------------------------------------------------------------------------------------- rows
 
