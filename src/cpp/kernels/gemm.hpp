@@ -46,7 +46,7 @@ void multiply(int64_t rows, int64_t K, Panels panels, Span span, const T* packed
     const int64_t full_panels = full_end > span.begin ? full_end - span.begin : 0;
     const int64_t most_rows = EvenSplit(rows, max_rows(static_cast<int>(full_vectors))).largest();
     const int64_t most_side = side_by_side(static_cast<int>(most_rows), static_cast<int>(full_vectors));
-    const int64_t full_groups = ceil_div(full_panels, most_side);
+    const int64_t full_groups = full_panels <= most_side ? full_panels > 0 : ceil_div(full_panels, most_side);
     const int64_t groups = full_groups + (full_panels < span.end - span.begin);
 
     const auto group_at = [=](int64_t g) { return order == Order::ascending ? g : groups - 1 - g; };

@@ -132,8 +132,12 @@ inline constexpr Tiles<T, Packed> tiles{};
 struct EvenSplit {
     int64_t parts, size, larger;  // the first `larger` parts have one row more than `size`
 
-    EvenSplit(int64_t whole, int64_t limit)
-        : parts(ceil_div(whole, limit)), size(parts ? whole / parts : 0), larger(parts ? whole % parts : 0) {}
+    EvenSplit(int64_t whole, int64_t limit) : parts(whole > 0), size(whole), larger(0) {
+        if (whole <= limit) return;  // without a division: steps of few rows notice
+        parts = ceil_div(whole, limit);
+        size = whole / parts;
+        larger = whole % parts;
+    }
     int64_t begin(int64_t part) const { return part * size + least(part, larger); }
     int64_t largest() const { return size + (larger != 0); }
 };
