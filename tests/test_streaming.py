@@ -1,5 +1,6 @@
 """Streams: the bits of whole-sequence calls, whatever the steps are taken in; rows that come and go; states; errors."""
 
+import copy
 import threading
 from itertools import pairwise
 
@@ -255,6 +256,17 @@ def test_states_go_out_and_in():
     assert tree_equal(other.row_state(0), fork.row_state(2))
     other.state = None
     assert np.array_equal(other.process(tokens), y)
+
+
+def test_a_copy_is_a_fork_and_a_stream_says_what_it_is():
+    stream = rc.GRU(3, 4, rng=0).stream(2)
+    stream.step(np.ones((2, 3)))
+    twin = copy.copy(stream)
+    assert np.array_equal(twin.step(np.ones((2, 3))), stream.fork().step(np.ones((2, 3))))
+    assert repr(twin) == "Stream(GRU(3, 4), batch_size=2)"
+    assert repr(rc.GRU(3, 4).stream()) == "Stream(GRU(3, 4))"
+    with pytest.raises(TypeError, match="cannot pickle"):
+        copy.deepcopy(stream)
 
 
 def test_a_state_that_does_not_fit_changes_nothing():

@@ -255,6 +255,8 @@ class OnlineStream(Stream):
         twin._window = self._window.copy()
         return twin
 
+    __copy__ = fork
+
     def _attach(self) -> int:
         self._window.clear()
         return super()._attach()

@@ -122,6 +122,7 @@ class Stream(_core.Stream):
             raise ValueError(f"batch_size: expected an integer of at least 0 or None, got {batch_size!r}")
         stages: Stages = []
         self._states = stages_of(model, stages)
+        self._model = repr(model)
         self.dtype = model.dtype
         self._unbatched = batch_size is None
         self._takes_tokens = bool(stages) and stages[0][0] == "embedding"
@@ -231,6 +232,13 @@ class Stream(_core.Stream):
         _core.Stream.__init__(twin, self)
         vars(twin).update(vars(self))
         return twin
+
+    __copy__ = fork
+
+    def __repr__(self) -> str:
+        """Return what the stream runs, and for how many rows."""
+        rows = "" if self._unbatched else f", batch_size={self.batch_size}"
+        return f"{type(self).__name__}({self._model}{rows})"
 
     def _check_batched(self, method: str) -> None:
         if self._unbatched:
