@@ -112,6 +112,23 @@ import rnncore
 new = set(sys.modules) - before
 assert {m.partition(".")[0] for m in new} - set(sys.stdlib_module_names) <= {"rnncore", "numpy"}, new
 assert "numpy.random" not in new
+assert not {"rnncore.training", "rnncore.data", "rnncore.optim", "rnncore.losses"} & new
 """
     result = run(code)
     assert result.returncode == 0, result.stderr
+
+
+def test_every_public_name_is_there():
+    code = """
+import rnncore
+assert set(rnncore.__all__) <= set(dir(rnncore))
+for name in rnncore.__all__:
+    assert getattr(rnncore, name) is vars(rnncore)[name]
+assert rnncore.optim.Adam is rnncore.Adam
+from rnncore import *
+assert Trainer is rnncore.Trainer
+"""
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    with pytest.raises(AttributeError, match="module 'rnncore' has no attribute 'nothing'"):
+        rc.nothing  # noqa: B018

@@ -7,9 +7,10 @@ step parameters, `schedules` has learning rates that change, `init` initial valu
 oracle of every cell, `testing` has gradient checks and a contract suite for layers.
 """
 
-from rnncore import data, functional, init, metrics, schedules
-from rnncore.callbacks import Callback, StepInfo
-from rnncore.clipping import clip_norm, clip_value
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rnncore import functional
 from rnncore.controls import (
     available_isas,
     get_num_threads,
@@ -17,21 +18,26 @@ from rnncore.controls import (
     show_config,
     use_isa,
 )
-from rnncore.ctc import CTC
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
-from rnncore.history import History
 from rnncore.layer import Layer, load
-from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.online import Learnt, OnlineStream
-from rnncore.optim import SGD, Adam, AdamW, RMSprop
 from rnncore.packed import Packed
 from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream
-from rnncore.training import Trainer
+
+if TYPE_CHECKING:  # what training takes is imported when it is first asked for: what serves a model starts sooner
+    from rnncore import data, init, metrics, schedules
+    from rnncore.callbacks import Callback, StepInfo
+    from rnncore.clipping import clip_norm, clip_value
+    from rnncore.ctc import CTC
+    from rnncore.history import History
+    from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
+    from rnncore.optim import SGD, Adam, AdamW, RMSprop
+    from rnncore.training import Trainer
 
 __version__ = "0.1.0"
 
@@ -87,3 +93,33 @@ __all__ = [
     "show_config",
     "use_isa",
 ]
+
+_FOR_TRAINING = {
+    "callbacks": ("Callback", "StepInfo"),
+    "clipping": ("clip_norm", "clip_value"),
+    "ctc": ("CTC",),
+    "data": (),
+    "history": ("History",),
+    "init": (),
+    "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),
+    "metrics": (),
+    "optim": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "schedules": (),
+    "training": ("Trainer",),
+}
+_MODULE_OF = {name: module for module, names in _FOR_TRAINING.items() for name in (module, *names)}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what training takes when it is first asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+    value = module if name == _MODULE_OF[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return all names, those not yet imported among them."""
+    return sorted(globals() | _MODULE_OF)
