@@ -19,8 +19,10 @@ const int64_t* checked_lengths(py::handle object, const Layout& layout) {
 }
 
 const uint8_t* checked_resets(py::handle mask, const Layout& layout) {
-    if (layout.ragged)
-        return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {{"R", layout.ragged->R}}).data());
+    if (layout.ragged) {
+        const Dim rows{"R", layout.ragged->R};
+        return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {rows}).data());
+    }
     const Dim batch{"N", layout.N}, steps{"T", layout.T};
     const Dim outer = layout.batch_first ? batch : steps, inner = layout.batch_first ? steps : batch;
     return static_cast<const uint8_t*>(checked_array("reset_mask", mask, kBool, {outer, inner}).data());
