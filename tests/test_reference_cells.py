@@ -577,6 +577,18 @@ def test_slstm_is_an_unstabilised_loop(start):
     assert_close([y, h_n, c_n * np.exp(m_n), n_n * np.exp(m_n)], [y_loop, *final], rtol=1e-11)
 
 
+def test_slstm_starts_from_its_first_input():
+    # n = 0 is no past at all, so m' = a_i however small, i = 1, and h' = sigmoid(a_o) tanh(a_g)
+    case = Case(SLSTM(), steps=1)
+    case.state = None
+    case.weights["bias_ih"][:H] = -300.0
+    a_i, _, a_g, a_o = np.split(case.x[:, 0] @ case.weights["weight_ih"].T + case.weights["bias_ih"], 4, axis=1)
+    b_i, _, b_g, b_o = np.split(case.weights["bias_hh"], 4)
+    _, (h, c, n, m), _ = case.run()
+    g = np.tanh(a_g + b_g)
+    assert_close([h, c, n, m], [sigmoid(a_o + b_o) * g, g, np.ones((N, H)), a_i + b_i])
+
+
 def test_slstm_does_not_overflow():
     case = Case(SLSTM())
     case.weights["bias_ih"][:H] = [900.0, -600.0, 900.0, 0.0]
