@@ -20,11 +20,11 @@ from rnncore.controls import (
 )
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
+from rnncore.gated import GRU, LSTM, RNN
 from rnncore.layer import Layer, load
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.online import Learnt, OnlineStream
 from rnncore.packed import Packed
-from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream

@@ -103,9 +103,13 @@ class Spec:
         cell_clip: float,
         take_h: float,
         take_c: float,
+        skip: bool,
         /,
     ) -> None:
-        """Activations come with alpha and beta, bounds are 0 for none, and the shares of new states 1 for all."""
+        """Activations come with alpha and beta, bounds are 0 for none, and the shares of new states 1 for all.
+
+        With `skip`, the layers of a stack but the first add what they read to their output.
+        """
 
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
@@ -234,8 +238,9 @@ class Program:
     def __init__(self, single: bool, stages: list[tuple[Any, ...]], /) -> None:
         """Pack stages that fit each other, in float32 if `single`, else in float64.
 
-        A stage is one of ("embedding", table), which must come first, ("recurrent", cell, weights), with
-        (w_ih, w_hh, b_ih, b_hh) for each layer, ("linear", weight, bias, activation) and ("activation", activation).
+        A stage is one of ("embedding", table), which must come first, ("recurrent", spec, weights, initial), with
+        weights of each layer as in `Stack` and None or a tuple of states (L, 1, H) that sequences begin with,
+        ("linear", weight, bias, activation) and ("activation", activation).
         """
 
 class Stream:

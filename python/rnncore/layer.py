@@ -378,10 +378,15 @@ def _build(description: Mapping[str, Any]) -> Layer:
 
 def drop_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zero with a probability, else 1 / (1 - probability), so that the mean is 1."""
-    mask = (rng.random(shape, dtype=np.float32) >= probability).astype(dtype)
+    mask = keep_mask(rng, probability, shape, dtype)
     if probability < 1.0:
         mask /= 1.0 - probability
     return mask
+
+
+def keep_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Zero with a probability, else 1."""
+    return (rng.random(shape, dtype=np.float32) >= probability).astype(dtype)
 
 
 def _no_state(layer: Layer, state: State) -> None:

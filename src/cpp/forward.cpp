@@ -109,7 +109,8 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     const double u_bytes = static_cast<double>(product_size(needs)) * sizeof(T);
-    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, D == 1 ? panels : 1);
+    const bool by_units = D == 1 && !(stack.spec.skip && L > 1);  // (what is added is added to whole rows)
+    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, by_units ? panels : 1);
     const double in_turn = cut.step_ns * static_cast<double>(L);
     const double side_by_side = cut_pass(1, N, u_bytes, 1).step_ns * static_cast<double>(L) /
                                 static_cast<double>(std::min<int64_t>(L, threads)) *
@@ -145,7 +146,8 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     T* states = workspace->states;
     for (int64_t index = 0; index < D * L; ++index) {
         const int64_t direction = index % D;
-        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, {}});
+        const bool skip = stack.spec.skip && index >= D;
+        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, skip, direction * P, {}});
         Forward<T>& task = passes.back().task;
         task.batch = passes.back().plan->batch();
         task.options = stack.spec.options;

@@ -1,6 +1,8 @@
 // One layer in one direction, over any part of its steps, rows and hidden units: what forward passes are cut into.
 #pragma once
 
+#include <algorithm>
+
 #include "memory.hpp"
 #include "plan.hpp"
 
@@ -34,12 +36,29 @@ struct Workspace {
     const T** x_rows_of(int64_t part) const { return reinterpret_cast<const T**>(pointers) + part * rows; }
 };
 
+// y += x, at these steps of these sorted rows: of two directions, each adds the part of x that its part of y lies over.
+template <class T>
+void add_input(const Forward<T>& task, Span time, Span rows, int64_t first_column = 0) {
+    const Batch& batch = task.batch;
+    for (int64_t t = time.begin; t < time.end; ++t) {
+        const int64_t end = std::min(rows.end, batch.count[t]);
+        for (int64_t n = rows.begin; n < end; ++n) {
+            const int64_t row = batch.caller_row[batch.offset[t] + n];
+            const T* x = task.x + row * task.I + first_column;
+            T* y = task.y + row * task.y_stride;
+            for (int64_t p = 0; p < task.P; ++p) y[p] += x[p];
+        }
+    }
+}
+
 template <class T>
 struct Pass {
     const CellKernels<T>* cell;
     const Plan* plan;
     const Workspace<T>* workspace;
     int64_t chunk_rows;
+    bool skip;             // whether x is added to y,
+    int64_t first_column;  // from this column on
     Forward<T> task;
 
     // Whether the input products are made a chunk at a time: neither for a whole table before, nor by the time loop.
@@ -60,6 +79,7 @@ struct Pass {
         T* pre = input_by_chunks() ? workspace->pre_of(part) : nullptr;
         if (pre) input(pre, time, rows, all_panels(), part);
         cell->forward(task, time, rows, all_panels(), pre, workspace->cell_of(part));
+        if (skip) add_input(task, time, rows, first_column);
     }
     // Step t of a chunk for some panels. All panels share the memory of one part: each has columns of its own there.
     void step(Span chunk, int64_t t, Span panels, int64_t part) const {

@@ -60,7 +60,7 @@ void Program<T>::add_embedding(const T* table, int64_t V, int64_t E) {
 }
 
 template <class T>
-void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights) {
+void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights, const T* const* initial) {
     auto stack = std::make_unique<const Stack<T>>(weights, 1);
     const int64_t P = stack->P, I = weights[0].I;
     widest_gates_ = std::max(widest_gates_, stack->cell_kernels().gates * stack->H);
@@ -68,13 +68,20 @@ void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights) {
     cell_row_ = std::max(cell_row_, stack->needs.forward_row);
     cell_once_ = std::max(cell_once_, stack->needs.forward_once);
     for (const Weights<T>& layer : weights) multiply_adds_ += stack->multiply_adds(layer.I);
-    add({I, P, std::move(stack), {}, {}, Activation::none});
+    Stage stage{I, P, std::move(stack), {}, {}, {}, Activation::none};
+    for (int s = 0; s < kMaxStates; ++s) {
+        if (!initial[s]) continue;
+        const int64_t size = stage.stack->layers() * stage.stack->needs.state[s];
+        stage.initial[s] = Array<T>(size);
+        std::copy_n(initial[s], size, static_cast<T*>(stage.initial[s]));
+    }
+    add(std::move(stage));
 }
 
 template <class T>
 void Program<T>::add_linear(const T* weight, const T* bias, int64_t I, int64_t O, Activation activation) {
     const int64_t columns = round_up(O, kernels().lanes);
-    Stage stage{I, O, nullptr, Array<T>(I * columns), Array<T>(columns), activation};
+    Stage stage{I, O, nullptr, {}, Array<T>(I * columns), Array<T>(columns), activation};
     kernels().pack_transposed(weight, I, O, stage.weight);
     std::fill_n(static_cast<T*>(stage.bias), columns, T{0});
     if (bias) std::copy_n(bias, O, static_cast<T*>(stage.bias));
@@ -84,7 +91,7 @@ void Program<T>::add_linear(const T* weight, const T* bias, int64_t I, int64_t O
 
 template <class T>
 void Program<T>::add_activation(Activation activation, int64_t size) {
-    add({size, size, nullptr, {}, {}, activation});
+    add({size, size, nullptr, {}, {}, {}, activation});
 }
 
 // --- stream -------------------------------------------------------------------------------------------------------
@@ -97,7 +104,8 @@ std::vector<typename Stream<T>::Pass> Stream<T>::passes_of(const Program<T>& pro
         const Stack<T>* stack = program.stages()[index].stack.get();
         if (!stack) continue;
         for (const PackedWeights<T>& weights : stack->passes) {
-            Pass pass{{}, &stack->cell_kernels(), stack, index, {}};
+            const int64_t layer = &weights - stack->passes.data();
+            Pass pass{{}, &stack->cell_kernels(), stack, index, layer, program.stages()[index].initial, {}};
             Forward<T>& task = pass.task;
             task.options = stack->spec.options;
             task.I = weights.I, task.H = stack->H, task.P = stack->P;
@@ -244,6 +252,7 @@ const T* Stream<T>::chunk(Span rows, Part& part, int64_t slot, int64_t steps, co
                 cell.input(task, R, part.x_rows.data(), panels, part.pre);
             }
             cell.forward(task, {slot, slot + steps}, rows, panels, product_before ? part.pre : nullptr, part.cell);
+            if (stage.stack->spec.skip && pass->layer > 0) add_input(task, {slot, slot + steps}, rows);
             in = task.y;
         }
         if (stage.stack) continue;
@@ -280,7 +289,10 @@ void Stream<T>::detach(int64_t row) {
 template <class T>
 void Stream<T>::reset(int64_t row) {
     for (const Pass& pass : passes_) {
-        for (int s = 0; s < pass.cell->states; ++s) std::fill_n(state(pass, s, row), pass.size(s), T{0});
+        for (int s = 0; s < pass.cell->states; ++s) {
+            const T* initial = pass.initial[s];
+            copy_row(state(pass, s, row), initial ? initial + pass.layer * pass.size(s) : nullptr, pass.size(s));
+        }
     }
 }
 

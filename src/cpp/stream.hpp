@@ -19,6 +19,7 @@ public:
     struct Stage {
         int64_t I, O;
         std::unique_ptr<const Stack<T>> stack;  // of one direction
+        Array<T> initial[kMaxStates];           // or nothing for zeros
         Array<T> weight;                        // packed by pack_transposed, and
         Array<T> bias;                          // whole vectors of it
         Activation activation;
@@ -27,7 +28,8 @@ public:
     Program();
     // The first stage, if any: tokens become rows of a table (V, E), which is copied.
     void add_embedding(const T* table, int64_t V, int64_t E);
-    void add_recurrent(const std::vector<Weights<T>>& weights);
+    // `initial` are the states (layers, state) that sequences begin with, each zeros if null.
+    void add_recurrent(const std::vector<Weights<T>>& weights, const T* const* initial);
     // y = act(x W' + b), W (O, I), b (O) or null
     void add_linear(const T* weight, const T* bias, int64_t I, int64_t O, Activation activation);
     void add_activation(Activation activation, int64_t size);
@@ -89,6 +91,8 @@ private:
         const CellKernels<T>* cell;
         const Stack<T>* stack;
         size_t stage;
+        int64_t layer;
+        const Array<T>* initial;
         int64_t offset[kMaxStates];
 
         int64_t size(int state) const { return stack->needs.state[state]; }

@@ -12,6 +12,7 @@ namespace rnncore {
 struct Spec {
     Cell cell;
     Options options{};
+    bool skip = false;  // whether the layers of a stack but the first add what they read to their output
 };
 
 // Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.

@@ -525,7 +525,8 @@ struct StreamInputs {
         bias = uniform<T>(random, O, 0.5);
         auto stages = std::make_shared<Program<T>>();
         if (c.table_rows) stages->add_embedding(layers.input.x, c.table_rows, c.shape.I);
-        stages->add_recurrent(layers.weights);
+        const T* const zeros[kMaxStates] = {};
+        stages->add_recurrent(layers.weights, zeros);
         stages->add_linear(weight, bias, c.shape.H, O, Activation::tanh);
         stages->add_activation(Activation::sigmoid, O);
         program = std::move(stages);

@@ -187,7 +187,7 @@ void register_spec(py::module_& m) {
             return Spec{cell};
         }))
         .def(py::init([](Cell cell, const py::tuple& activation, const py::tuple& recurrent_activation, bool peephole,
-                         bool layer_norm, double gate_clip, double cell_clip, double take_h, double take_c) {
+                         bool layer_norm, double gate_clip, double cell_clip, double take_h, double take_c, bool skip) {
             gates_of(cell);
             return Spec{cell,
                         {curve_of(activation),
@@ -196,7 +196,8 @@ void register_spec(py::module_& m) {
                          layer_norm,
                          gate_clip,
                          cell_clip,
-                         {take_h, take_c}}};
+                         {take_h, take_c}},
+                        skip};
         }));
     py::implicitly_convertible<Cell, Spec>();
 }

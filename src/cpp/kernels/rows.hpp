@@ -22,11 +22,13 @@ Needs row_needs(const Options& options, int64_t H, int64_t P) {
     for (int p = 0, first = 0; p < Cell::products; first += Cell::gates_of_product(p++)) {
         needs.product[p] = {P, Cell::gates_of_product(p) * H, first * H, false};
     }
-    if (P != H) needs.product[needs.products++] = {H, P, 0, true};
+    if constexpr (Cell::projects) {
+        if (P != H) needs.product[needs.products++] = {H, P, 0, true};
+    }
     needs.saved = RowLayer<Cell, T>::saved(options, H);
     needs.vectors = RowLayer<Cell, T>::vectors(options, H);
     for (int p = 0; p < needs.products; ++p) needs.forward_row += needs.product[p].K + needs.product[p].columns;
-    needs.forward_once = needs.saved;
+    (needs.products > 1 ? needs.forward_row : needs.forward_once) += needs.saved;  // until the row's last stage
     needs.backward_row = P + H + (needs.products > 1 ? needs.product[1].K : 0);
     needs.backward_once = kRoom * H + P;
     return needs;
@@ -136,6 +138,7 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
         u[p] = workspace, operands[p] = workspace + most * needs.product[p].columns;
         workspace += most * (needs.product[p].columns + needs.product[p].K);
     }
+    T* const saved = workspace;  // in inference
 
     for (int64_t t = time.begin; t < time.end; ++t) {
         const int64_t n = alive(batch, t, rows);
@@ -174,7 +177,8 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
                     row.next[s] = task.states[s] + (next_row + i) * needs.state[s];
                 }
                 row.operand = needs.products > 1 ? operands[1] + i * needs.product[1].K : row.next[0];
-                row.saved = task.keep ? task.saved + (kept + i) * needs.saved : workspace;
+                row.saved = task.keep ? task.saved + (kept + i) * needs.saved
+                                      : saved + (needs.products > 1 ? i * needs.saved : 0);
                 Cell::forward(layer, stage, row);
                 if (!last) continue;
                 for (int s = 0; s < Cell::states; ++s) take[s].forward(caller_row[i], row.previous[s], row.next[s]);

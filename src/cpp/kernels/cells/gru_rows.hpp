@@ -39,7 +39,7 @@ inline void gru_state_backward(const RowLayer<Cell, T>& layer, const RowBackward
 
 struct GruRows {
     static constexpr int gates = 3, output = 0, kept = 1, peepholes = 0, states = 1, products = 1;
-    static constexpr bool split_gradient = true;
+    static constexpr bool split_gradient = true, projects = false;
     static constexpr int r = 0, z = 1, n = 2;
     static constexpr bool is_candidate(int k) { return k == n; }
     static constexpr int gates_of_product(int) { return 3; }
@@ -75,7 +75,7 @@ struct GruRows {
 
 struct GruBefore {
     static constexpr int gates = 3, output = 0, kept = 0, peepholes = 0, states = 1, products = 2;
-    static constexpr bool split_gradient = false;
+    static constexpr bool split_gradient = false, projects = false;
     static constexpr int r = 0, z = 1, n = 2;
     static constexpr bool is_candidate(int k) { return k == n; }
     static constexpr int gates_of_product(int product) { return product ? 1 : 2; }

@@ -15,7 +15,7 @@ template <bool Coupled>
 struct LstmRows {
     static constexpr int gates = Coupled ? 3 : 4, output = 1, kept = 1, states = 2, products = 1;
     static constexpr int peepholes = Coupled ? 2 : 3;
-    static constexpr bool split_gradient = false;
+    static constexpr bool split_gradient = false, projects = true;
     static constexpr int i = 0, f = 1, g = Coupled ? 1 : 2, o = gates - 1, t = gates;
     static constexpr bool is_candidate(int k) { return k == g; }
     static constexpr int gates_of_product(int) { return gates; }

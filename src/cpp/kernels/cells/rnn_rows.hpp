@@ -8,7 +8,7 @@ namespace {
 
 struct RnnRows {
     static constexpr int gates = 1, output = 0, kept = 0, peepholes = 0, states = 1, products = 1;
-    static constexpr bool split_gradient = false;
+    static constexpr bool split_gradient = false, projects = false;
     static constexpr bool is_candidate(int) { return true; }
     static constexpr int gates_of_product(int) { return 1; }
 
