@@ -24,7 +24,7 @@ class PythonStream:
     """What `stream()` returns of a layer with a step in Python, a `Recurrent`, or of a model that has one.
 
     It has the methods of `Stream`, and gives the same results as whole calls, to the bits where a step gives a row the
-    same bits whatever other rows there are. Python runs every step: some ten microseconds for each layer.
+    same bits whatever other rows there are. Every step is a whole call: some 70 us for each layer.
 
     The parameters are copied as they are now: what becomes of the model afterwards does not change the stream. It does
     not `learn`.
