@@ -296,6 +296,11 @@ def test_arguments_are_checked(rng):
     for wrong in (-1, 2.0, (3, "a"), True):
         with pytest.raises(ValueError, match="state_size: expected an integer"):
             rc.Recurrent({}, 3, wrong)
+    with pytest.raises(ValueError, match="state_size: expected one state or more"):
+        rc.Recurrent({}, 3, ())
+    y, state = rc.scan(lambda x, state: (2 * x, ()), x, ())  # a function may have none
+    assert np.array_equal(y, 2 * x)
+    assert state == ()
     with pytest.raises(NotImplementedError, match="Recurrent has no step_vjp"):
         rc.Recurrent({}, 3, 3)(x)
 

@@ -104,7 +104,10 @@ class Recurrent(Layer):
         super().__init__(shapes, dtype)
         self.input_size = _size("input_size", input_size)
         self.state_size = state_size
-        first = math.prod(Form(state_size).shapes[0])
+        form = Form(state_size)
+        if not form.shapes:
+            raise ValueError(f"state_size: expected one state or more, got {state_size!r}")
+        first = math.prod(form.shapes[0])
         self.output_size = first if output_size is None else _size("output_size", output_size)
         self.reverse = bool(reverse)
         self.rng = np.random.default_rng(rng)

@@ -22,6 +22,8 @@ __all__: list[str] = []  # for modules of this package
 Array = NDArray[Any]
 State = Any  # one array, or a tuple of arrays
 
+_OF_VJP = "step_vjp", "((y, state), pull_back)"  # what returns what, for messages
+
 
 class ScanGradients(NamedTuple):
     """Gradients of the arguments of `scan` and of the cell's parameters; None for a state after resets not given."""
@@ -30,9 +32,6 @@ class ScanGradients(NamedTuple):
     state: State
     parameters: dict[str, Array]
     reset_state: State
-
-
-_OF_VJP = "step_vjp", "((y, state), pull_back)"
 
 
 class Form:
