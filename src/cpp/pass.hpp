@@ -12,19 +12,24 @@ inline constexpr int64_t kFewInputs = 4;
 // Rows of a table that are multiplied at a time.
 inline constexpr int64_t kTableRows = 48;
 
-// What a call needs besides the caller's arrays: for the input products of so many parts at a time, and for states.
+// What a call needs besides the caller's arrays: for the input products of so many parts at a time, for states, and for
+// the cells of each part.
 template <class T>
 struct Workspace {
-    int64_t rows, row_size;
-    T *pre, *states, *pointers;
+    int64_t rows, row_size, cell_size;
+    T *pre, *states, *pointers, *cells;
     Arrays<T> memory;
 
-    Workspace(int64_t states_size, int64_t parts, int64_t rows, int64_t row_size) : rows(rows), row_size(row_size) {
-        memory.add(pre, parts * rows * row_size);
+    Workspace(int64_t states_size, int64_t input_parts, int64_t rows, int64_t row_size, int64_t parts,
+              int64_t cell_size)
+        : rows(rows), row_size(row_size), cell_size(cell_size) {
+        memory.add(pre, input_parts * rows * row_size);
         memory.add(states, states_size);
-        memory.add(pointers, parts * rows * static_cast<int64_t>(sizeof(const T*) / sizeof(T)));
+        memory.add(pointers, input_parts * rows * static_cast<int64_t>(sizeof(const T*) / sizeof(T)));
+        memory.add(cells, parts * cell_size);
         memory.allocate();
     }
+    T* cell_of(int64_t part) const { return cells + part * cell_size; }
     T* pre_of(int64_t part) const { return pre + part * rows * row_size; }
     const T** x_rows_of(int64_t part) const { return reinterpret_cast<const T**>(pointers) + part * rows; }
 };
@@ -38,7 +43,9 @@ struct Pass {
     Forward<T> task;
 
     // Whether the input products are made a chunk at a time: neither for a whole table before, nor by the time loop.
-    bool input_by_chunks() const { return !task.table_pre && (task.tokens || !task.packed || task.I > kFewInputs); }
+    bool input_by_chunks() const {
+        return !task.table_pre && (task.tokens || !task.packed || task.I > kFewInputs || !cell->input_in_loop);
+    }
     Span all_rows() const { return {0, task.batch.N}; }
     Span all_panels() const { return {0, cell->forward_panels(task.H)}; }
 
@@ -52,14 +59,14 @@ struct Pass {
     void chunk(Span time, Span rows, int64_t part) const {
         T* pre = input_by_chunks() ? workspace->pre_of(part) : nullptr;
         if (pre) input(pre, time, rows, all_panels(), part);
-        cell->forward(task, time, rows, all_panels(), pre);
+        cell->forward(task, time, rows, all_panels(), pre, workspace->cell_of(part));
     }
     // Step t of a chunk for some panels. All panels share the memory of one part: each has columns of its own there.
     void step(Span chunk, int64_t t, Span panels, int64_t part) const {
         T* pre = input_by_chunks() ? workspace->pre_of(0) : nullptr;
         if (pre && t == chunk.begin) input(pre, chunk, all_rows(), panels, part);
         if (pre) pre += (task.batch.offset[t] - task.batch.offset[chunk.begin]) * workspace->row_size;
-        cell->forward(task, {t, t + 1}, all_rows(), panels, pre);
+        cell->forward(task, {t, t + 1}, all_rows(), panels, pre, workspace->cell_of(part));
     }
     // The input products of some rows of the table.
     void table(Span rows, T* pre) const {

@@ -198,7 +198,7 @@ struct Inputs {
         x = uniform<T>(random, (c.table_rows ? c.table_rows : N * steps) * I, 1);
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * H, bound);
-        weights = {c.cell, I, H, w_ih, w_hh, nullptr, nullptr};
+        weights = {{c.cell}, I, H, H, w_ih, w_hh, nullptr, nullptr, nullptr, nullptr};
         input.x = x;
         if (c.optional) {
             b_ih = uniform<T>(random, GH, bound);
@@ -461,7 +461,7 @@ struct LinearCase {
     bool bias;
 
     std::string name() const {
-        static const char* const activations[kActivations] = {"none", "tanh", "sigmoid", "relu"};
+        static const char* const activations[kPlainActivations] = {"none", "tanh", "sigmoid", "relu"};
         static const char* const kinds[] = {"full", "ragged", "zero"};
         char text[160];
         std::snprintf(text, sizeof text, "linear N=%d T=%d I=%d O=%d %s %s%s", static_cast<int>(N), static_cast<int>(T),

@@ -17,7 +17,7 @@ void add_stage(Program<T>& program, const py::tuple& stage) {
         if (table.shape(1) < 1) throw py::value_error("table: expected vectors of at least one number");
         program.add_embedding(static_cast<const T*>(table.data()), table.shape(0), table.shape(1));
     } else if (kind == "recurrent") {
-        const auto weights = checked_weights<T>(stage[1].cast<Cell>(), stage[2].cast<py::list>(), 1);
+        const auto weights = checked_weights<T>(stage[1].cast<Spec>(), stage[2].cast<py::list>(), 1);
         if (size > 0 && weights[0].I != size) throw py::value_error("stages: sizes do not fit each other");
         program.add_recurrent(weights);
     } else if (kind == "linear") {
