@@ -8,7 +8,7 @@ import pytest
 
 import rnncore as rc
 from cases import worst_error
-from rnncore import functional, reference
+from rnncore import functional, reference, reference_cells
 from rnncore.testing import check_cell, check_layer
 
 
@@ -132,6 +132,48 @@ def test_scan_is_the_compiled_loop(N, T, batch_first, reverse, resets, rng):
     for mine, theirs in zip(flat, expected, strict=True):
         assert (mine is None) == (theirs is None)
         assert mine is None or worst_error(mine, theirs, 1.0) < 1e-11
+
+
+class OfOracle:
+    """A cell of the oracle as `scan` takes one: not a layer."""
+
+    def __init__(self, cell, I, H, rng):
+        self.cell, self.state_size = cell, cell.sizes(H, H)
+        self.parameters = {name: rng.uniform(-0.5, 0.5, shape) for name, shape in cell.shapes(I, H, H).items()}
+
+    def step_vjp(self, x, state):
+        y, new, pull = self.cell.step(self.parameters, x, state, {})
+
+        def pull_back(dy, dstate):
+            dparameters = {name: np.zeros_like(parameter) for name, parameter in self.parameters.items()}
+            return *pull(dy, dstate, dparameters), dparameters
+
+        return (y, new), pull_back
+
+    def step(self, x, state):
+        return self.step_vjp(x, state)[0]
+
+
+ORACLE = [name for name in reference_cells.__all__ if isinstance(getattr(reference_cells, name), type)]
+
+
+@pytest.mark.parametrize("name", ORACLE)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_runs_every_cell_of_the_oracle(name, reverse, rng):
+    N, T, I, H = 4, 7, 6, 6
+    cell = OfOracle(getattr(reference_cells, name)(), I, H, rng)
+    check_cell(cell, rng.standard_normal((3, I)), tuple(rng.uniform(0.1, 1, (3, size)) for size in cell.state_size))
+    x, lengths, mask = rng.standard_normal((N, T, I)), [5, 7, 0, 1], rng.random((N, T)) < 0.3
+    state, start = (tuple(rng.uniform(0.1, 1, (N, size)) for size in cell.state_size) for _ in range(2))
+    (y, last), pull_back = rc.scan_vjp(cell, x, state, lengths, mask, start, reverse=reverse)
+    options = {"lengths": lengths, "reverse": reverse, "reset_mask": mask, "state_reset": start}
+    y_oracle, last_oracle, pull_oracle = reference_cells.layer(cell.cell, x, cell.parameters, state, **options)
+    dy, *dlast = (rng.standard_normal(array.shape) for array in (y, *last))
+    got, (gradients, *dstates) = pull_back(dy, tuple(dlast)), pull_oracle(dy, *dlast)
+    mine = y, *last, got.x, *got.parameters.values(), *got.state, *got.reset_state
+    oracle = y_oracle, *last_oracle, *gradients.values(), *dstates[0], *dstates[1]
+    for a, b in zip(mine, oracle, strict=True):
+        assert worst_error(a, b, max(1.0, float(np.abs(b).max()))) < 1e-12
 
 
 @pytest.mark.parametrize("reverse", [False, True])
