@@ -230,6 +230,7 @@ MAY_IMPORT = {
     "clipping": {"_arguments", "_core"},
     "controls": {"_core", "__init__"},  # the version
     "ctc": {"_conversion", "_core", "losses", "ragged"},
+    "custom": {"layer", "streaming", "timeloop"},
     "data": {"batches", "sequences", "series"},
     "display": set(),
     "embedded": {"_core", "feedforward", "layer", "ragged", "recurrent"},
@@ -245,9 +246,11 @@ MAY_IMPORT = {
     "many": {"_conversion", "_core"},
     "metrics": {"_conversion", "ctc", "losses", "ragged"},
     "models": {"_conversion", "embedded", "folded", "layer", "ragged", "streaming"},
-    "online": {"_arguments", "clipping", "streaming"},
+    "online": {"_arguments", "clipping", "python_stream", "streaming"},
     "optim": {"_arguments", "_core", "schedules"},
     "packed": {"_conversion", "_core", "ragged"},
+    "pieces": {"packed"},
+    "python_stream": {"_conversion", "streaming"},
     "ragged": {"_core"},
     "recurrent": {"_conversion", "_core", "frozen", "functional", "layer", "many", "ragged", "streaming"},
     "reference": {"reference_loop"},
@@ -258,6 +261,7 @@ MAY_IMPORT = {
     "reference_losses": set(),
     "reference_parts": {"reference", "reference_loop"},
     "rowwise": {"_conversion", "_core", "affine", "layer", "stateless", "streaming"},
+    "scanning": {"timeloop"},
     "schedules": {"_arguments"},
     "sequences": {"_conversion", "batches", "ragged"},
     "series": {"batches"},
@@ -265,6 +269,7 @@ MAY_IMPORT = {
     "steps": {"_conversion", "layer", "ragged", "stateless", "streaming"},
     "streaming": {"_conversion", "_core"},
     "testing": {"reference"},
+    "timeloop": {"_conversion", "pieces", "ragged"},
     "training": {
         "_conversion",
         "batches",
@@ -286,11 +291,19 @@ MAY_IMPORT_FOR_TYPES = {
     "callbacks": {"training"},
     "checkpoints": {"training"},
     "frozen": {"recurrent"},
+    "layer": {"python_stream"},
     "online": {"layer", "optim"},
+    "python_stream": {"layer"},
     "streaming": {"layer", "online"},
 }
 # Packages beside NumPy, each imported where it is used and by nobody else.
-MAY_USE = {"display": {"tqdm"}, "files": {"safetensors"}, "history": {"matplotlib"}, "streaming": {"safetensors"}}
+MAY_USE = {
+    "display": {"tqdm"},
+    "files": {"safetensors"},
+    "history": {"matplotlib"},
+    "python_stream": {"safetensors"},
+    "streaming": {"safetensors"},
+}
 
 
 def for_types(tree: ast.Module) -> set[ast.AST]:
