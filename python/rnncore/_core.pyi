@@ -16,6 +16,7 @@ class Cell:
     lstm_coupled: ClassVar[Cell]
     gru_rows: ClassVar[Cell]
     gru_before: ClassVar[Cell]
+    mgu: ClassVar[Cell]
     __members__: ClassVar[dict[str, Cell]]
 
     def __init__(self, value: int) -> None: ...

@@ -26,8 +26,9 @@ enum class Cell : int {
     lstm_coupled,
     gru_rows,
     gru_before,
+    mgu,
 };
-inline constexpr int kCells = 9;
+inline constexpr int kCells = 10;
 inline constexpr int kMaxStates = 4;
 inline constexpr int kMaxProducts = 2;
 

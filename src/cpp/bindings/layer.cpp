@@ -306,7 +306,8 @@ void register_layer(py::module_& m) {
         .value("lstm_rows", Cell::lstm_rows)
         .value("lstm_coupled", Cell::lstm_coupled)
         .value("gru_rows", Cell::gru_rows)
-        .value("gru_before", Cell::gru_before);
+        .value("gru_before", Cell::gru_before)
+        .value("mgu", Cell::mgu);
 
     register_lookup(m);
     register_spec(m);

@@ -3,6 +3,7 @@
 #include "cells/gru_rows.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_rows.hpp"
+#include "cells/mgu.hpp"
 #include "cells/rnn.hpp"
 #include "cells/rnn_rows.hpp"
 #include "cross_entropy.hpp"
@@ -87,6 +88,7 @@ constexpr Kernels<T> kernels() {
                 by_rows<LstmRows<true>, T>(),
                 by_rows<GruRows, T>(),
                 by_rows<GruBefore, T>(),
+                by_rows<Mgu, T>(),
             },
             pack_columns<T>,
             multiply_rows<T>,
