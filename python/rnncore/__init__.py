@@ -21,7 +21,7 @@ from rnncore.controls import (
 )
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
-from rnncore.gated import GRU, LSTM, MGU, RNN
+from rnncore.gated import GRU, LSTM, MGU, RNN, SLSTM
 from rnncore.layer import Layer, load
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.online import Learnt, OnlineStream
@@ -54,6 +54,7 @@ __all__ = [
     "MSE",
     "RNN",
     "SGD",
+    "SLSTM",
     "Activation",
     "Adam",
     "AdamW",

@@ -11,6 +11,7 @@ class Cell:
     rnn_relu: ClassVar[Cell]
     lstm: ClassVar[Cell]
     gru: ClassVar[Cell]
+    slstm: ClassVar[Cell]
     rnn_rows: ClassVar[Cell]
     lstm_rows: ClassVar[Cell]
     lstm_coupled: ClassVar[Cell]

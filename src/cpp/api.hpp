@@ -20,6 +20,7 @@ enum class Cell : int {
     rnn_relu,
     lstm,
     gru,
+    slstm,
     // those that take Options
     rnn_rows,
     lstm_rows,
@@ -28,7 +29,7 @@ enum class Cell : int {
     gru_before,
     mgu,
 };
-inline constexpr int kCells = 10;
+inline constexpr int kCells = 11;
 inline constexpr int kMaxStates = 4;
 inline constexpr int kMaxProducts = 2;
 

@@ -302,6 +302,7 @@ void register_layer(py::module_& m) {
         .value("rnn_relu", Cell::rnn_relu)
         .value("lstm", Cell::lstm)
         .value("gru", Cell::gru)
+        .value("slstm", Cell::slstm)
         .value("rnn_rows", Cell::rnn_rows)
         .value("lstm_rows", Cell::lstm_rows)
         .value("lstm_coupled", Cell::lstm_coupled)

@@ -6,6 +6,7 @@
 #include "cells/mgu.hpp"
 #include "cells/rnn.hpp"
 #include "cells/rnn_rows.hpp"
+#include "cells/slstm.hpp"
 #include "cross_entropy.hpp"
 #include "ctc.hpp"
 #include "linear.hpp"
@@ -83,6 +84,7 @@ constexpr Kernels<T> kernels() {
                 fused<Rnn<Relu>, T>(),
                 fused<Lstm, T>(),
                 fused<Gru, T>(),
+                fused<Slstm, T>(),
                 by_rows<RnnRows, T>(),
                 by_rows<LstmRows<false>, T>(),
                 by_rows<LstmRows<true>, T>(),
