@@ -6,6 +6,7 @@
 #include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
+#include "reservoir.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
 
@@ -80,6 +81,7 @@ constexpr Kernels<T> kernels() {
 }  // namespace
 
 extern const KernelTable kernel_table;
-const KernelTable kernel_table = {kernels<float>(), kernels<double>()};
+const KernelTable kernel_table = {
+    kernels<float>(), kernels<double>(), {kLanes<double> * kReservoirVectors, reservoir<double>}};
 
 }  // namespace rnncore::RNNCORE_ISA
