@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what training takes is imported when it is first asked for:
     from rnncore.callbacks import Callback, StepInfo
     from rnncore.clipping import clip_norm, clip_value
     from rnncore.ctc import CTC
+    from rnncore.esn import ESN
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
     from rnncore.optim import SGD, Adam, AdamW, RMSprop
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CTC",
+    "ESN",
     "GRU",
     "LSTM",
     "MAE",
@@ -99,6 +101,7 @@ _FOR_TRAINING = {
     "clipping": ("clip_norm", "clip_value"),
     "ctc": ("CTC",),
     "data": (),
+    "esn": ("ESN",),
     "history": ("History",),
     "init": (),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),

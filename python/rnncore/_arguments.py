@@ -18,6 +18,7 @@ _CONDITIONS: dict[str, Callable[[float], bool]] = {
     "> 0": lambda x: x > 0,
     "in [0, 1)": lambda x: 0 <= x < 1,
     "in (0, 1)": lambda x: 0 < x < 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
 }
 
 
