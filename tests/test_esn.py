@@ -77,11 +77,13 @@ def test_rows_without_entries(isa, rng):
         np.testing.assert_allclose(states, esn_states(x, w_in, w, bias, 0.7), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("units", [5, 8, 33, 100])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_the_bits_of_a_series_are_its_own(isa, rng, threads, topology):
-    esn = draw(rng, 100, topology)
-    series = [rng.standard_normal((n, 2)) for n in (300, 0, 1, 77, 200)]
-    first = rng.uniform(-1, 1, (5, 100))
+def test_the_bits_of_a_series_are_its_own(isa, rng, threads, topology, units):
+    """Several are side by side in the lanes of vectors, if there are as many units as lanes."""
+    esn = draw(rng, units, topology)
+    series = [rng.standard_normal((n, 2)) for n in (300, 0, 1, 77, 200, 60, 77, 130, 64, 33, 90)]
+    first = rng.uniform(-1, 1, (11, units))
     threads(2)
     together, last = esn.states(series, state=first, return_state=True)
     for number in (1, 2):

@@ -1,4 +1,5 @@
-// Whole calls of a reservoir: its weights packed once, and series taken through it, each on one thread.
+// Whole calls of a reservoir: its weights packed once, and series taken through it, side by side where there are
+// several, and each on one thread.
 #pragma once
 
 #include <vector>
@@ -45,15 +46,26 @@ public:
     void run(const ReservoirSeries& series) const;
 
 private:
-    void pack_diagonals(const ReservoirWeights& weights, const std::vector<int64_t>& diagonals);
+    void pack_diagonals(const ReservoirWeights& weights);
     void pack_rows(const ReservoirWeights& weights);
-    void run_one(int64_t steps, const double* x, const double* first, double* states, double* last) const;
+    // The rows at which series begin, and memory for workspace_size numbers.
+    struct Place {
+        const ReservoirSeries& series;
+        const int64_t* begin;
+        double* workspace;
+    };
+    int64_t workspace_size() const;
+    // The first steps of up to L series, side by side.
+    void run_lanes(const Place& place, const int64_t* which, int64_t count, int64_t steps) const;
+    // Series n alone, from step t on; the states before that are there.
+    void run_one(const Place& place, int64_t n, int64_t t) const;
+    void make_pre(int64_t count, const double* x, double* states) const;
 
     const KernelTable* kernels_;
     int64_t I_;
     Reservoir<double> net_{};
     Array<double> w_in_, bias_, values_;
-    std::vector<int64_t> shift_, place_, begin_;
+    std::vector<int64_t> shift_, diagonals_, place_, begin_;
     std::vector<int32_t> columns_;
 };
 

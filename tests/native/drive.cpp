@@ -1152,7 +1152,7 @@ void try_reservoirs(const std::string& isa) {
     for (const int64_t H : {1, 7, 17, 33, 64, 130}) {
         for (const bool diagonals : {false, true}) {
             std::mt19937_64 random(static_cast<uint64_t>(H));
-            const int64_t N = 5, I = 3, in_row = (H + 4) / 5;
+            const int64_t N = 11, I = 3, in_row = (H + 4) / 5;
             Values<int64_t> indices(H * in_row), indptr(H + 1), lengths = random_lengths(random, N, 70);
             for (int64_t i = 0; i <= H; ++i) indptr[i] = i * in_row;
             for (int64_t i = 0; i < H; ++i) {

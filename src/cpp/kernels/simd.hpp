@@ -348,17 +348,6 @@ inline void transpose(V* rows) {
     }
 }
 
-// p[index[l]] in lane l. (Loads and inserts: on Zen 5, gather instructions take a quarter longer with 8 lanes of
-// float64 and half as long again with 4.)
-template <class T, int... I>
-inline Vec<T> gather(const T* p, const int32_t* index, std::integer_sequence<int, I...>) {
-    return Vec<T>{p[index[I]]...};
-}
-template <class T>
-inline Vec<T> gather(const T* p, const int32_t* index) {
-    return gather(p, index, std::make_integer_sequence<int, kLanes<T>>());
-}
-
 // Denormals cost peers a factor of 18 to 27 in decaying states. They are treated as zero while a kernel runs; the
 // caller's floating-point state comes back when it returns.
 class FlushDenormals {

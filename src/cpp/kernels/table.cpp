@@ -81,7 +81,8 @@ constexpr Kernels<T> kernels() {
 }  // namespace
 
 extern const KernelTable kernel_table;
-const KernelTable kernel_table = {
-    kernels<float>(), kernels<double>(), {kLanes<double> * kReservoirVectors, reservoir<double>}};
+const KernelTable kernel_table = {kernels<float>(),
+                                  kernels<double>(),
+                                  {kLanes<double> * kReservoirVectors, reservoir<double>, reservoir_lanes<double>}};
 
 }  // namespace rnncore::RNNCORE_ISA
