@@ -319,22 +319,24 @@ class ESN:
         wanted = (H,) if kind == "one" else (len(series), H)
         if first is not None and first.shape != wanted:
             raise ValueError(f"state: expected {wanted}, got {first.shape}")
-        last = np.zeros((len(series), H)) if first is None else first.reshape(len(series), H)
-        O = H if read_out is None else self.coef_.shape[0]
-        if len(series) == 1 and read_out is None:  # as it comes from the core
-            states, last = self._reservoir().run(series[0], np.array([len(series[0])]), last)
-            results = [states]
+        last = np.zeros((len(series), H)) if first is None else first.reshape(len(series), H).copy()
+        lengths = np.array([len(x) for x in series], np.int64)
+        results: Any
+        if read_out is None:  # all at once, as they come from the core
+            states, last = self._reservoir().run(np.concatenate(series), lengths, last)
+            if kind == "batch":
+                states = states.reshape(len(series), -1, H)
+            results = list(np.split(states, np.cumsum(lengths)[:-1])) if kind == "list" else states
         else:
-            results = [np.empty((len(x), O)) for x in series]
-            for begin, lengths, states, after in self._run(series, last):
+            results = [np.empty((n, self.coef_.shape[0])) for n in lengths]
+            for begin, counts, states, after in self._run(series, last):
                 last = after
-                rows = states if read_out is None else read_out(states)
-                for result, part in zip(results, np.split(rows, np.cumsum(lengths)[:-1]), strict=True):
+                for result, part in zip(results, np.split(read_out(states), np.cumsum(counts)[:-1]), strict=True):
                     result[begin : begin + len(part)] = part
-        if flat:
-            results = [result[:, 0] for result in results]
-        returned: Any = results[0] if kind == "one" else results if kind == "list" else np.stack(results)
-        return (returned, last[0] if kind == "one" else last) if return_state else returned
+            if flat:
+                results = [result[:, 0] for result in results]
+            results = results[0] if kind == "one" else results if kind == "list" else np.stack(results)
+        return (results, last[0] if kind == "one" else last) if return_state else results
 
     def _run(self, series: list[Array], state: Array | None) -> Iterator[tuple[int, list[int], Array, Array]]:
         """Take all series through the reservoir, so many steps at a time.
