@@ -64,12 +64,14 @@ MAY_INCLUDE = {
         "kernels/linear.hpp",
         "kernels/outer.hpp",
         "kernels/rows.hpp",
+        "kernels/reservoir.hpp",
         "kernels/sequence.hpp",
         "kernels/update.hpp",
     ],
     "kernels/softmax.hpp": ["kernels/math.hpp"],
     "kernels/cross_entropy.hpp": ["api.hpp", "kernels/softmax.hpp"],
     "kernels/ctc.hpp": ["api.hpp", "kernels/softmax.hpp"],
+    "kernels/reservoir.hpp": ["api.hpp", "kernels/activations.hpp"],
     "api.hpp": [],
     "memory.?pp": ["memory.hpp"],
     "threads.?pp": ["threads.hpp"],
@@ -160,10 +162,14 @@ MAY_INCLUDE = {
         "bindings/optim.hpp",
         "bindings/program.hpp",
         "bindings/ragged.hpp",
+        "bindings/reservoir.hpp",
         "bindings/stack.hpp",
         "bindings/stream.hpp",
         "dispatch.hpp",
     ],
+    "reservoir.hpp": ["api.hpp", "memory.hpp"],
+    "reservoir.cpp": ["dispatch.hpp", "reservoir.hpp", "schedule.hpp", "threads.hpp", "weights.hpp"],
+    "bindings/reservoir.?pp": ["bindings/arrays.hpp", "bindings/reservoir.hpp", "reservoir.hpp"],
 }
 # Kernels may include only what defines no function that the linker could merge across instruction sets (<utility> does,
 # but its templates are not used; the test of the objects would show it).
@@ -283,6 +289,10 @@ MAY_IMPORT = {
         "ragged",
     },
     "views": set(),
+    "sparse": {"_conversion"},
+    "_estimator": {"_conversion"},
+    "esn": {"_arguments", "_conversion", "_core", "_estimator", "affine", "sparse"},
+    "reference_esn": set(),
 }
 MAY_IMPORT["__init__"] = {name for name in MAY_IMPORT if not name.startswith("_")}
 # And under `if TYPE_CHECKING`, for annotations alone: no import at run time, so it may point upwards.

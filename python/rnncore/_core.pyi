@@ -432,6 +432,33 @@ def ctc(
     (N,) or None.
     """
 
+class Reservoir:
+    """A reservoir with its weights packed. Never changes."""
+
+    def __init__(
+        self,
+        w_in: NDArray[Any],
+        bias: NDArray[Any] | None,
+        data: NDArray[Any],
+        indices: NDArray[Any],
+        indptr: NDArray[Any],
+        leak: float,
+        /,
+    ) -> None:
+        """Pack w_in (H, I), bias (H,) and W, compressed by rows: float64, and int64 indices, ascending in each row."""
+
+    @property
+    def diagonals(self) -> int:
+        """How many cyclic diagonals W is made of; 0 if it is not."""
+
+    def run(
+        self, x: NDArray[Any], lengths: NDArray[Any], state: NDArray[Any] | None, /
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return all states (R, H) of series one after the other, x (R, I), and their last (N, H).
+
+        lengths (N,) int64 with the sum R; state (N, H) before the first step, None for zeros.
+        """
+
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""
 

@@ -6,14 +6,11 @@ is an affine map of the old one (all here but `IndRNN` and `SRU`), the recurrenc
 
 from __future__ import annotations  # np.random in annotations would import it
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore._arguments import number
 from rnncore._core import Cell
-from rnncore.layer import Array
 from rnncore.recurrent import _WithoutOptions
 
 __all__ = ["LRU", "QRNN", "SRU", "IndRNN", "MinGRU", "MinLSTM"]
@@ -156,7 +153,7 @@ class SRU(_Elementwise):
     _cell = Cell.sru
 
     def _matrix_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
-        GH = (3 if I == self.hidden_size else 4) * self.hidden_size
+        GH = (3 if self.hidden_size == I else 4) * self.hidden_size
         return {"weight_ih": (GH, I), "bias_ih": (GH,)}
 
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -166,8 +163,8 @@ class SRU(_Elementwise):
 class QRNN(_Elementwise):
     """Quasi-recurrent layers (Bradbury et al. 2017) on x (N, T, I): fo-pooling over a window of one step.
 
-    z = tanh(W_z x + b_z), f, o = sigmoid(W x + b), c' = f c + (1 - f) z, y = o c'; gates in the order z, f, o. The state
-    is c. For a convolution over k steps, put the k - 1 steps before each beside it in x.
+    z = tanh(W_z x + b_z), f, o = sigmoid(W x + b), c' = f c + (1 - f) z, y = o c'; gates in the order z, f, o. The
+    state is c. For a convolution over k steps, put the k - 1 steps before each beside it in x.
 
     Examples
     --------

@@ -312,9 +312,39 @@ struct Kernels {
     void (*log)(const T* x, T* y, int64_t n);
 };
 
+// A reservoir: H units with fixed sparse weights W (H, H), packed for a number of lanes. kernels/reservoir.hpp has its
+// equation and its two forms of W, which is made of diagonals if D > 0 and of rows otherwise.
+//
+// A state lies in `copies` copies of `stride` numbers. Copy c has unit i at margin - shift[c] + i, and with diagonals
+// at margin - shift[c] + H + i too; all else is 0. shift[0] is 0.
+template <class T>
+struct Reservoir {
+    int64_t H;
+    T leak;
+    int64_t copies, stride, margin;
+    const int64_t* shift;  // (copies)
+    int64_t D;
+    const int64_t* diagonals;  // (D) ascending
+    const int64_t* place;      // (D) where in a state that lies which meets unit 0 on the diagonal
+    const T* values;       // diagonals: (blocks, D, block), blocks of ReservoirKernels::block units; rows: (vectors, L)
+    const int64_t* begin;  // (slices + 1) rows: the first vector of each slice of L rows
+    const int32_t* columns;  // (vectors, L) rows: of the values. Rows that end before others have zeros at column 0.
+};
+
+struct ReservoirKernels {
+    int block;
+    // The steps `time`, in place: states (steps, H) holds what is added to W x and then the states. x has two states;
+    // that before step t is number t mod 2, that after it becomes the other.
+    void (*run)(const Reservoir<double>& net, Span time, double* states, double* x);
+    // The same for up to L series side by side, if H is at least L: states (L) are theirs, null where there is none; x
+    // has two times (H + L, L), a series in each lane and the first L units once more at the end.
+    void (*run_lanes)(const Reservoir<double>& net, Span time, double* const* states, double* x);
+};
+
 struct KernelTable {
     Kernels<float> f32;
     Kernels<double> f64;
+    ReservoirKernels reservoir;
 };
 
 }  // namespace rnncore

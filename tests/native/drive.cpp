@@ -1,7 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, streams, steps of optimisers, several threads inside a call, several callers at once, and
-// fork. Prints what it did; exits with 1 if anything was wrong.
+// layers, affine layers, streams, reservoirs, steps of optimisers, several threads inside a call, several callers at
+// once, and fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -34,6 +34,7 @@
 #include "engine.hpp"
 #include "linear.hpp"
 #include "pieces.hpp"
+#include "reservoir.hpp"
 #include "schedule.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
@@ -1137,6 +1138,47 @@ void try_forks(const Expected<float>& expected) {
 }  // namespace
 
 // Every third, where all would take too long: that is every cell, since their number is no multiple of three.
+// Reservoirs of both forms of W, with whole vectors and tails, over series of which some have no steps.
+Outputs<double> run_reservoir(const PackedReservoir& reservoir, const double* x, const Values<int64_t>& lengths,
+                              int64_t R, const double* first) {
+    Outputs<double> outputs;
+    const int64_t N = lengths.size(), H = reservoir.units();
+    double* states = outputs.add("states", R * H);
+    double* last = outputs.add("last", N * H);
+    reservoir.run({N, lengths, x, first, states, last});
+    return outputs;
+}
+
+void try_reservoirs(const std::string& isa) {
+    for (const int64_t H : {1, 7, 17, 33, 64, 130}) {
+        for (const bool diagonals : {false, true}) {
+            std::mt19937_64 random(static_cast<uint64_t>(H));
+            const int64_t N = 11, I = 3, in_row = (H + 4) / 5;
+            Values<int64_t> indices(H * in_row), indptr(H + 1), lengths = random_lengths(random, N, 70);
+            for (int64_t i = 0; i <= H; ++i) indptr[i] = i * in_row;
+            for (int64_t i = 0; i < H; ++i) {
+                const int64_t begin = diagonals ? i : static_cast<int64_t>(random() % static_cast<uint64_t>(H));
+                for (int64_t k = 0; k < in_row; ++k) indices[i * in_row + k] = (begin + 5 * k) % H;
+                std::sort(indices + i * in_row, indices + (i + 1) * in_row);
+            }
+            int64_t R = 0;
+            for (int64_t n = 0; n < N; ++n) R += lengths[n];
+            const Values<double> w_in = uniform<double>(random, H * I, 1), bias = uniform<double>(random, H, 1),
+                                 data = uniform<double>(random, H * in_row, 1), x = uniform<double>(random, R * I, 1),
+                                 first = uniform<double>(random, N * H, 1);
+            const PackedReservoir reservoir({I, H, 0.3, w_in, bias, data, indices, indptr});
+            const std::string what = isa + " reservoir H=" + std::to_string(H) + (diagonals ? " diagonals" : "");
+            if (diagonals && reservoir.diagonals() != in_row) fail(what + ": not recognised");
+            set_num_threads(1);
+            const Outputs<double> expected = run_reservoir(reservoir, x, lengths, R, first);
+            check_finite(expected, what);
+            set_num_threads(3);
+            check_same(run_reservoir(reservoir, x, lengths, R, first), expected, what);
+            run_reservoir(PackedReservoir({I, H, 1.0, w_in, nullptr, data, indices, indptr}), x, lengths, R, nullptr);
+        }
+    }
+}
+
 template <class AnyCase>
 std::vector<AnyCase> some(const std::vector<AnyCase>& all, bool thinned) {
     std::vector<AnyCase> some;
@@ -1197,6 +1239,7 @@ int main(int argc, char** argv) {
             try_stream<float>(c, isa);
             try_stream<double>(c, isa);
         }
+        try_reservoirs(isa);
         std::printf(
             "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
             "%d of an affine layer, %d streams\n",

@@ -11,6 +11,7 @@
 #include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
+#include "reservoir.hpp"
 #include "rows.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
@@ -123,6 +124,8 @@ constexpr Kernels<T> kernels() {
 }  // namespace
 
 extern const KernelTable kernel_table;
-const KernelTable kernel_table = {kernels<float>(), kernels<double>()};
+const KernelTable kernel_table = {kernels<float>(),
+                                  kernels<double>(),
+                                  {kLanes<double> * kReservoirVectors, reservoir<double>, reservoir_lanes<double>}};
 
 }  // namespace rnncore::RNNCORE_ISA
