@@ -58,8 +58,8 @@ class ESN:
     washout : int
         First steps of every series that `fit` does not learn from, since their states tell of the start, at least 0.
     topology : {"random", "diagonals"}
-        Where W is not zero: at random places of each row, or at random cyclic diagonals, so that unit i hears from units
-        i + d modulo H for a set of random d that all share. The numbers are random in both. See Notes.
+        Where W is not zero: at random places of each row, or at random cyclic diagonals, so that unit i hears from
+        units i + d modulo H for a set of random d that all share. The numbers are random in both. See Notes.
     w_in : array_like, (H, I), optional
         W_in. Weights that are given are taken as they are, whatever the parameters above. Default: drawn.
     w : array_like (H, H), or (data, indices, indptr), or a SciPy CSR matrix, optional
