@@ -67,7 +67,7 @@ class _Gated(_Recurrent):
     def _spec(self, training: bool = False) -> Spec | Cell:
         return (
             super()._spec(training)
-            if self._cell is not self._row_cell
+            if self._cell != self._row_cell  # a copy has an equal one
             else self._options.spec(self._cell, training, self.skip)
         )
 
