@@ -15,7 +15,7 @@ from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.layer import Array, _size, keep_mask
 from rnncore.options import Curve, Options
-from rnncore.recurrent import _Recurrent
+from rnncore.recurrent import _Recurrent, _WithoutOptions
 
 __all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM"]
 
@@ -464,7 +464,7 @@ class MGU(_Gated):
         )
 
 
-class SLSTM(_Recurrent):
+class SLSTM(_WithoutOptions):
     """Layers of sLSTM, of xLSTM (Beck et al. 2024), on x (N, T, I): LSTM with exponential input gates.
 
     ::
@@ -487,37 +487,3 @@ class SLSTM(_Recurrent):
     _gates = 4
     _state_names = ("h", "c", "n", "m")
     _cell = Cell.slstm
-    _plain = False  # it has more states than functions take
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        input_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            input_dropout=input_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            dtype=dtype,
-            rng=rng,
-        )

@@ -107,7 +107,7 @@ struct Batch {
 template <class T>
 struct Forward {
     Batch batch;
-    Options options;
+    const Options* options;
     int64_t I, H, P;
     const T* x;             // (caller rows, I); with tokens a table, (V, I)
     const int64_t* tokens;  // (caller rows) or null: the row of the table that is each row's input
@@ -134,7 +134,7 @@ struct Forward {
 template <class T>
 struct Backward {
     Batch batch;
-    Options options;
+    const Options* options;
     int64_t H, P;
     int64_t kept_from;            // as in Forward, and so are
     const T* states[kMaxStates];  // (N + rows kept, state)
@@ -241,6 +241,7 @@ template <class T>
 struct CellKernels {
     int gates;
     int states;
+    bool multiplies;     // whether a step has products
     bool input_in_loop;  // whether the time loop makes the product with W where there is no pre
     int packed_gates;    // `pack` fills whole vectors for each of so many parts of the rows
     Needs (*needs)(const Options&, int64_t H, int64_t P);

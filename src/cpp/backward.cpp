@@ -178,7 +178,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     const auto task_of = [&](const Group<T>& group) {
         Backward<T> task{};
         task.batch = group.batch;
-        task.options = weights.spec.options;
+        task.options = &weights.spec.options;
         task.H = H, task.P = weights.P;
         for (int s = 0; s < cell.states; ++s) {
             task.states[s] = group.kept->states[s];

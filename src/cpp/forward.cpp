@@ -150,7 +150,6 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
         passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, skip, direction * P, {}});
         Forward<T>& task = passes.back().task;
         task.batch = passes.back().plan->batch();
-        task.options = stack.spec.options;
         task.H = H, task.P = P;
         if (index < D && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
         task.y_stride = D * P;
@@ -177,6 +176,7 @@ void Run<T>::turn_to(const Stack<T>& stack, const Input<T>& input, const Output<
         task.packed = weights.packed;
         task.x = layer ? series + (layer - 1) * caller_rows * D * P : input.x;
         if (!layer) task.tokens = input.tokens;
+        task.options = &stack.spec.options;
         task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
         std::copy_n(weights.u, kMaxProducts, task.u);
         std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);

@@ -107,7 +107,7 @@ std::vector<typename Stream<T>::Pass> Stream<T>::passes_of(const Program<T>& pro
             const int64_t layer = &weights - stack->passes.data();
             Pass pass{{}, &stack->cell_kernels(), stack, index, layer, program.stages()[index].initial, {}};
             Forward<T>& task = pass.task;
-            task.options = stack->spec.options;
+            task.options = &stack->spec.options;
             task.I = weights.I, task.H = stack->H, task.P = stack->P;
             task.packed = true;
             task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;

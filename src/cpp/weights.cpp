@@ -20,6 +20,10 @@ int states_of(Cell cell) {
     return kernels().f32.cells[static_cast<int>(cell)].states;
 }
 
+bool multiplies(Cell cell) {
+    return kernels().f32.cells[static_cast<int>(cell)].multiplies;
+}
+
 template <class T>
 Needs needs_of(const Spec& spec, int64_t H, int64_t P) {
     return precision<T>(kernels()).cells[static_cast<int>(spec.cell)].needs(spec.options, H, P);

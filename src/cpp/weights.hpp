@@ -18,6 +18,7 @@ struct Spec {
 // Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
 int gates_of(Cell cell);
 int states_of(Cell cell);
+bool multiplies(Cell cell);  // whether a step has products
 template <class T>
 Needs needs_of(const Spec& spec, int64_t H, int64_t P);
 // All states of a row, and the weights of all products.

@@ -93,11 +93,11 @@ bool is_single(const py::list& weights) {
 }
 
 template <class T>
-Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays) {
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& needs) {
     const auto& [w_ih, w_hh, b_ih, b_hh, w_hr, vectors] = arrays;
     const int64_t G = gates_of(spec.cell);
     // H by the matrix that has it as its columns
-    const bool projects = !w_hr.is_none(), has_products = needs_of<T>(spec, 1, 1).products > 0;
+    const bool projects = !w_hr.is_none(), has_products = multiplies(spec.cell);
     int64_t H = -1;
     if (projects) {
         H = checked_array("w_hr", w_hr, kNumbers<T>, {{"P"}, {"H"}}).shape(1);
@@ -123,7 +123,7 @@ Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays) {
         if (weights.P < 1) throw py::value_error("w_hr: expected at least one output");
         weights.w_hr = read<T>("w_hr", w_hr, {{"P", weights.P}, hidden});
     }
-    const Needs needs = needs_of<T>(spec, H, weights.P);
+    needs = needs_of<T>(spec, H, weights.P);
     if (projects && (needs.products == 0 || !needs.product[needs.products - 1].projects) && weights.P != H) {
         throw py::type_error("w_hr: expected None, since this cell has no projection");
     }
@@ -142,8 +142,8 @@ Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays) {
     }
     return weights;
 }
-template Weights<float> read_weights(const Spec&, const WeightArrays&);
-template Weights<double> read_weights(const Spec&, const WeightArrays&);
+template Weights<float> read_weights(const Spec&, const WeightArrays&, Needs&);
+template Weights<double> read_weights(const Spec&, const WeightArrays&, Needs&);
 
 template <class T>
 std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weights, int directions) {
@@ -153,7 +153,8 @@ std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weight
     }
     std::vector<Weights<T>> passes;
     for (const py::handle item : weights) {
-        const Weights<T> pass = read_weights<T>(spec, weight_arrays(item));
+        Needs needs;
+        const Weights<T> pass = read_weights<T>(spec, weight_arrays(item), needs);
         const size_t index = passes.size();
         const bool fits_below = index < static_cast<size_t>(directions) ? index == 0 || pass.I == passes[0].I
                                                                         : pass.I == directions * passes[0].P;

@@ -51,8 +51,9 @@ inline constexpr size_t kWeights = 6;
 using WeightArrays = std::array<py::object, kWeights>;
 // From a tuple, which may end after b_hh.
 WeightArrays weight_arrays(py::handle tuple);
+// Sets `needs` too.
 template <class T>
-Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays);
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& needs);
 
 // Weights of layers that fit on top of each other, a tuple for each pass, and whether the first is float32. TypeError
 // or ValueError otherwise.

@@ -58,9 +58,8 @@ template <class T>
 struct Layer {
     Weights<T> weights;
     Needs needs;
+    int states;
     Input<T> input;
-
-    int states() const { return states_of(weights.spec.cell); }
 };
 
 // One array for each state of (N, size), of which each may be None.
@@ -68,7 +67,7 @@ template <class T, class Objects>
 void read_states(const char* const* names, const Objects& objects, const Layer<T>& layer, int64_t N, const T** to) {
     for (int s = 0; s < kMaxStates; ++s) {
         const py::object& object = objects[static_cast<size_t>(s)];
-        if (s < layer.states()) {
+        if (s < layer.states) {
             to[s] = read_optional<T>(names[s], object, {{"N", N}, {"H", layer.needs.state[s]}});
         } else if (!object.is_none()) {
             throw py::type_error(std::string(names[s]) + ": expected None, since this cell has no " +
@@ -80,9 +79,9 @@ void read_states(const char* const* names, const Objects& objects, const Layer<T
 template <class T>
 Layer<T> checked_layer(const Spec& spec, Arguments& a) {
     Layer<T> layer{};
-    layer.weights = read_weights<T>(spec, a.weights);
-    const int64_t I = layer.weights.I, H = layer.weights.H, P = layer.weights.P;
-    layer.needs = needs_of<T>(spec, H, P);
+    layer.weights = read_weights<T>(spec, a.weights, layer.needs);
+    layer.states = states_of(spec.cell);
+    const int64_t I = layer.weights.I, H = layer.weights.H;
     const bool batch_first = a.layout.batch_first;
     const Lookup* lookup = as_lookup(a.x);
     const Ragged* ragged = as_ragged(a.lengths);
@@ -109,11 +108,11 @@ struct NewOutput {
     py::tuple arrays;
     Output<T> pointers{};
 
-    NewOutput(const Layer<T>& layer, const Layout& layout) : arrays(static_cast<size_t>(1 + layer.states())) {
+    NewOutput(const Layer<T>& layer, const Layout& layout) : arrays(static_cast<size_t>(1 + layer.states)) {
         py::array y = new_series<T>(layout, layer.weights.P);
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
-        for (int s = 0; s < layer.states(); ++s) {
+        for (int s = 0; s < layer.states; ++s) {
             py::array last = new_array<T>({layout.N, layer.needs.state[s]});
             pointers.last[s] = data<T>(last);
             arrays[static_cast<size_t>(1 + s)] = std::move(last);
@@ -179,7 +178,7 @@ struct Recording {
     struct Result {
         py::object x;
         WeightArrays weights;
-        py::list first, start;
+        States first, start;  // as many as there are states
     };
 
     // Nothing if a gradient would have to be converted.
@@ -216,12 +215,12 @@ struct Recording {
         if (weights.w_hr) make(result.weights[4], gradients.w_hr, {P, H});
         if (layer.needs.vectors > 0) make(result.weights[5], gradients.vectors, {layer.needs.vectors});
         T* dstart[kMaxStates] = {};
-        for (int s = 0; s < layer.states(); ++s) {
+        for (int s = 0; s < layer.states; ++s) {
             py::object first, start = py::none();
             make(first, gradients.first[s], {layout.N, layer.needs.state[s]});
             if (resets && resets->with_start[s]) make(start, dstart[s], {layout.N, layer.needs.state[s]});
-            result.first.append(std::move(first));
-            result.start.append(std::move(start));
+            result.first[static_cast<size_t>(s)] = std::move(first);
+            result.start[static_cast<size_t>(s)] = std::move(start);
         }
         {
             const py::gil_scoped_release nogil;
@@ -366,15 +365,15 @@ void register_layer(py::module_& m) {
                  const States dlast{dh_n, dc_n, py::none(), py::none()};
                  return std::visit(
                      [&](const auto& recording) -> py::object {
-                         const auto result = recording.backward(dy, dlast);
+                         auto result = recording.backward(dy, dlast);
                          if (!result) return py::none();
-                         const size_t states = result->first.size();
+                         const auto states = static_cast<size_t>(recording.layer.states);
                          py::tuple flat(5 + 2 * states);
-                         flat[0] = result->x;
-                         for (size_t w = 0; w < 4; ++w) flat[1 + w] = result->weights[w];
+                         flat[0] = std::move(result->x);
+                         for (size_t w = 0; w < 4; ++w) flat[1 + w] = std::move(result->weights[w]);
                          for (size_t s = 0; s < states; ++s) {
-                             flat[5 + s] = result->first[s];
-                             flat[5 + states + s] = result->start[s];
+                             flat[5 + s] = std::move(result->first[s]);
+                             flat[5 + states + s] = std::move(result->start[s]);
                          }
                          return flat;
                      },
@@ -385,9 +384,14 @@ void register_layer(py::module_& m) {
                 [&](const auto& recording) -> py::object {
                     const auto result = recording.backward(dy, states_from(dstate));
                     if (!result) return py::none();
-                    py::tuple weights(kWeights);
-                    for (size_t w = 0; w < kWeights; ++w) weights[w] = result->weights[w];
-                    return py::make_tuple(result->x, weights, py::tuple(result->first), py::tuple(result->start));
+                    const auto states = static_cast<size_t>(recording.layer.states);
+                    const auto tuple = [](const auto& objects, size_t count) {
+                        py::tuple made(count);
+                        for (size_t i = 0; i < count; ++i) made[i] = objects[i];
+                        return made;
+                    };
+                    return py::make_tuple(result->x, tuple(result->weights, kWeights), tuple(result->first, states),
+                                          tuple(result->start, states));
                 },
                 any);
         });

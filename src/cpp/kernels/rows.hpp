@@ -128,9 +128,9 @@ template <class Cell, class T>
 void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* pre, T* workspace) {
     const FlushDenormals guard;
     const Batch& batch = task.batch;
-    const Needs needs = row_needs<Cell, T>(task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(task.options, task.H, task.P, needs.products, task.vectors);
-    const Take<T> take[2] = {{task.options, 0, task.take[0], task.P}, {task.options, 1, task.take[1], task.H}};
+    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
+    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, needs.products, task.vectors);
+    const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
     const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin;
 
     T *u[kMaxProducts], *operands[kMaxProducts];
@@ -227,9 +227,9 @@ template <class Cell, class T>
 void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* workspace) {
     const FlushDenormals guard;
     const Batch& batch = task.batch;
-    const Needs needs = row_needs<Cell, T>(task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(task.options, task.H, task.P, needs.products, task.vectors);
-    const Take<T> take[2] = {{task.options, 0, task.take[0], task.P}, {task.options, 1, task.take[1], task.H}};
+    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
+    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, needs.products, task.vectors);
+    const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
     const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin, P = task.P;
     const auto sum = [](auto a, auto b) { return a + b; };
 
@@ -296,7 +296,7 @@ void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* works
 template <class Cell, class T>
 void backward_first_rows(const Backward<T>& task, Span rows) {
     const FlushDenormals guard;
-    const Needs needs = row_needs<Cell, T>(task.options, task.H, task.P);
+    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
     const int64_t* order = task.batch.order + rows.begin;
     const int64_t all = rows.end - rows.begin, P = task.P;
     recurrent_gradient<T>(task, needs.product[0], rows.begin, alive(task.batch, 0, rows), all,

@@ -24,6 +24,7 @@ constexpr CellKernels<T> fused() {
     return {Cell::gates,
             Cell::states,
             true,
+            true,
             Cell::gates,
             needs<Cell, T>,
             forward_panels<Cell, T>,
@@ -40,6 +41,7 @@ template <class Cell, class T>
 constexpr CellKernels<T> by_rows() {
     return {Cell::gates,
             Cell::states,
+            true,
             false,
             1,
             row_needs<Cell, T>,
