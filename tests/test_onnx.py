@@ -1,4 +1,4 @@
-"""The oracle against ONNX, as onnxruntime runs it: peepholes, clipping, coupled gates, reset before, activations.
+"""The oracle and the layers against ONNX, as onnxruntime runs it: peepholes, clipping, coupled gates, reset before, activations.
 
 What onnxruntime does where the text of the operators leaves room, as found here (1.32, of its CPU provider):
 
@@ -21,6 +21,7 @@ Order of gates: LSTM i, o, f, c and peepholes i, o, f; GRU z, r, h, of which z i
 import numpy as np
 import pytest
 
+import rnncore as rc
 from rnncore.reference_cells import GRU, LSTM, RNN, layer
 
 onnx = pytest.importorskip("onnx")
@@ -88,8 +89,8 @@ def run_reference(op, inputs, **attributes):
     return y[:, 0], *(s[0] for s in final)
 
 
-def run_ours(op, inputs, reverse=False, **options):
-    """Return the same of the oracle, of a cell with these options."""
+def as_ours(op, inputs, options):
+    """Return parameters by our names, in our order, the initial states, and the options with what inputs imply."""
     coupled = options.get("coupled_gates")
     order = ORDER["coupled" if coupled else op]
 
@@ -104,13 +105,38 @@ def run_ours(op, inputs, reverse=False, **options):
     if op == "LSTM":
         state.append(inputs["initial_c"][0])
         if inputs["P"] is not None:
-            options["peephole"] = True
+            options = options | {"peephole": True}
             weights["weight_peephole"] = ours(inputs["P"][0], [0, 1] if coupled else [0, 2, 1], 3)
+    return weights, state, options
+
+
+def run_oracle(op, inputs, reverse=False, **options):
+    """Return the same of the oracle, of a cell with these options."""
+    weights, state, options = as_ours(op, inputs, options)
     cell = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}[op](**options)
     y, final, _ = layer(
         cell, inputs["X"], weights, state, lengths=inputs["sequence_lens"], reverse=reverse, batch_first=False
     )
     return y, *final
+
+
+def run_layer(op, inputs, reverse=False, **options):
+    """Return the same of a layer, of which there is one for each direction: of a reversed one the other half."""
+    weights, state, options = as_ours(op, inputs, options)
+    if op == "RNN" and "activation" in options:
+        options["nonlinearity"] = options.pop("activation")
+    one = getattr(rc, op)(I, H, batch_first=False, bidirectional=reverse, **options)
+    one.load_parameters(
+        {name + suffix: array for name, array in weights.items() for suffix in ("_l0", "_l0_reverse")[: 1 + reverse]}
+    )
+    initial = tuple(np.stack([part] * (1 + reverse)) for part in state)
+    y, final = one(inputs["X"], initial if op == "LSTM" else initial[0], inputs["sequence_lens"])
+    return y[..., -H:], *(part[-1] for part in (final if op == "LSTM" else (final,)))
+
+
+@pytest.fixture(params=[run_oracle, run_layer], ids=["oracle", "layer"])
+def run_ours(request):
+    return request.param
 
 
 def error(ours, theirs):
@@ -153,26 +179,26 @@ def attributes_of(*names):
     ],
     ids=["rnn", "lstm", "gru-before", "gru-after"],
 )
-def test_cells(op, attributes, options, direction, lengths):
+def test_cells(op, attributes, options, direction, lengths, run_ours):
     inputs = make_inputs(op, lengths=lengths)
     theirs = run_theirs(op, inputs, direction=direction, **attributes)
     assert_agree(run_ours(op, inputs, reverse=direction == "reverse", **options), theirs)
 
 
-def test_the_two_forms_of_gru_differ():
+def test_the_two_forms_of_gru_differ(run_ours):
     inputs = make_inputs("GRU")
     assert_differ(run_ours("GRU", inputs), run_theirs("GRU", inputs))
 
 
 @pytest.mark.parametrize("lengths", [None, [2, 6, 1, 4]], ids=["dense", "ragged"])
-def test_peepholes(lengths):
+def test_peepholes(lengths, run_ours):
     inputs = make_inputs("LSTM", peephole=True, lengths=lengths)
     theirs = run_theirs("LSTM", inputs)
     assert_agree(run_ours("LSTM", inputs), theirs)
     assert_differ(run_ours("LSTM", inputs | {"P": None}), theirs)
 
 
-def test_an_empty_row_ends_in_zeros_there_and_in_its_initial_state_here():
+def test_an_empty_row_ends_in_zeros_there_and_in_its_initial_state_here(run_ours):
     inputs = make_inputs("LSTM", lengths=[2, 6, 0, 4])
     ours, theirs = run_ours("LSTM", inputs), run_theirs("LSTM", inputs)
     others = [0, 1, 3]
@@ -186,7 +212,7 @@ def test_an_empty_row_ends_in_zeros_there_and_in_its_initial_state_here():
 
 @pytest.mark.parametrize("peephole", [False, True])
 @pytest.mark.parametrize("coupled", [False, True])
-def test_clip_of_lstm_bounds_gates_and_not_the_cell(peephole, coupled):
+def test_clip_of_lstm_bounds_gates_and_not_the_cell(peephole, coupled, run_ours):
     inputs = make_inputs("LSTM", peephole=peephole)
     inputs["initial_c"] *= 5  # far out of the bound, so that a clipped cell would show
     theirs = run_theirs("LSTM", inputs, clip=0.4, input_forget=int(coupled))
@@ -201,7 +227,7 @@ def test_clip_of_lstm_bounds_gates_and_not_the_cell(peephole, coupled):
     [("RNN", {}, {}), ("GRU", {}, {"reset_after": False}), ("GRU", {"linear_before_reset": 1}, {})],
     ids=["rnn", "gru-before", "gru-after"],
 )
-def test_clip_bounds_gates(op, attributes, options):
+def test_clip_bounds_gates(op, attributes, options, run_ours):
     inputs = make_inputs(op)
     theirs = run_theirs(op, inputs, clip=0.4, **attributes)
     assert_agree(run_ours(op, inputs, gate_clip=0.4, **options), theirs)
@@ -212,7 +238,7 @@ def test_clip_bounds_gates(op, attributes, options):
 
 
 @pytest.mark.parametrize("peephole", [False, True])
-def test_input_forget_couples_gates(peephole):
+def test_input_forget_couples_gates(peephole, run_ours):
     inputs = make_inputs("LSTM", peephole=peephole)
     theirs = run_theirs("LSTM", inputs, input_forget=1)
     assert_agree(run_ours("LSTM", inputs, coupled_gates=True), theirs)
@@ -228,7 +254,7 @@ def test_input_forget_couples_gates(peephole):
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("linear_before_reset", [0, 1])
-def test_activations_of_gru(name, linear_before_reset):
+def test_activations_of_gru(name, linear_before_reset, run_ours):
     inputs = make_inputs("GRU")
     options = {"reset_after": bool(linear_before_reset)}
     theirs = run_theirs("GRU", inputs, linear_before_reset=linear_before_reset, **attributes_of("Sigmoid", name))
@@ -239,7 +265,7 @@ def test_activations_of_gru(name, linear_before_reset):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_of_lstm(name):
+def test_activations_of_lstm(name, run_ours):
     inputs = make_inputs("LSTM", peephole=True)
     theirs = run_theirs("LSTM", inputs, **attributes_of("Sigmoid", name, name))
     assert_agree(run_ours("LSTM", inputs, activation=ACTIVATIONS[name]), theirs)
@@ -249,7 +275,7 @@ def test_activations_of_lstm(name):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_of_rnn(name):
+def test_activations_of_rnn(name, run_ours):
     inputs = make_inputs("RNN")
     theirs = run_theirs("RNN", inputs, **attributes_of(name))
     assert_agree(run_ours("RNN", inputs, activation=ACTIVATIONS[name]), theirs)
@@ -257,7 +283,7 @@ def test_activations_of_rnn(name):
         assert_differ(run_ours("RNN", inputs), theirs)
 
 
-def test_numbers_go_to_the_functions_that_have_them():
+def test_numbers_go_to_the_functions_that_have_them(run_ours):
     inputs = make_inputs("LSTM")
     attributes = attributes_of("HardSigmoid", "LeakyRelu", "LeakyRelu")
     assert attributes["activation_alpha"] == [0.3, 0.2, 0.2]
@@ -272,7 +298,7 @@ def test_numbers_go_to_the_functions_that_have_them():
 
 
 @pytest.mark.parametrize("name", ["HardSigmoid", "LeakyRelu", "Elu", "ThresholdedRelu", "Affine", "ScaledTanh"])
-def test_numbers_by_default(name):
+def test_numbers_by_default(name, run_ours):
     inputs = make_inputs("RNN")
     theirs = run_theirs("RNN", inputs, activations=[name])
     ours = run_ours("RNN", inputs, activation=ACTIVATIONS[name][0])
@@ -287,7 +313,7 @@ def test_numbers_by_default(name):
 
 
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
-def test_case_of_names_matters_to_rnn_alone(op):
+def test_case_of_names_matters_to_rnn_alone(op, run_ours):
     inputs = make_inputs(op)
     names = {"RNN": ["tANH"], "GRU": ["sigmoid", "tANH"], "LSTM": ["sigmoid", "tANH", "TANH"]}[op]
     if op == "RNN":
@@ -302,13 +328,13 @@ def test_case_of_names_matters_to_rnn_alone(op):
 
 
 @pytest.mark.parametrize("peephole", [False, True])
-def test_reference_evaluator_of_lstm(peephole):
+def test_reference_evaluator_of_lstm(peephole, run_ours):
     inputs = make_inputs("LSTM", peephole=peephole)
     assert_agree(run_ours("LSTM", inputs), run_reference("LSTM", inputs))
 
 
 @pytest.mark.parametrize("linear_before_reset", [0, 1])
-def test_reference_evaluator_of_gru(linear_before_reset):
+def test_reference_evaluator_of_gru(linear_before_reset, run_ours):
     inputs = make_inputs("GRU")
     theirs = run_reference("GRU", inputs, linear_before_reset=linear_before_reset)
     assert_agree(run_ours("GRU", inputs, reset_after=bool(linear_before_reset)), theirs)

@@ -41,7 +41,7 @@ _ZONEOUT = """    zoneout : float
 class _Gated(_Recurrent):
     """What the layers here share: options that the core runs row by row, where there are any."""
 
-    _rows: Cell  # the cell that takes options
+    _row_cell: Cell  # the cell that takes options
     _activation_name = "activation"  # of the argument
 
     def _set_options(
@@ -67,14 +67,14 @@ class _Gated(_Recurrent):
     def _spec(self, training: bool = False) -> Spec | Cell:
         return (
             super()._spec(training)
-            if self._cell is not self._rows
+            if self._cell != self._row_cell  # a copy has an equal one
             else self._options.spec(self._cell, training, self.skip)
         )
 
     def _choose_cell(self, plain: Cell | None, recurrent_dropout: float) -> None:
         """Take the plain cell, if that is all there is to run."""
         if plain is None or recurrent_dropout or self._options != Options(self._options.activation):
-            self._cell, self._plain = self._rows, False
+            self._cell, self._plain = self._row_cell, False
         else:
             self._cell = plain
 
@@ -113,7 +113,7 @@ class RNN(_Gated):
     """
 
     _gates = 1
-    _rows = Cell.rnn_rows
+    _row_cell = Cell.rnn_rows
     _activation_name = "nonlinearity"
     _options_doc = (
         _ACTIVATIONS[: _ACTIVATIONS.index("    recurrent_activation")].replace("activation :", "nonlinearity :")
@@ -271,7 +271,7 @@ class LSTM(_Gated):
             cell_clip=self.cell_clip,
         )
         self._gates = 3 if self.coupled_gates else 4
-        self._rows = Cell.lstm_coupled if self.coupled_gates else Cell.lstm_rows
+        self._row_cell = Cell.lstm_coupled if self.coupled_gates else Cell.lstm_rows
         plain = self.activation == "tanh" and not self.coupled_gates and not self.proj_size
         self._choose_cell(Cell.lstm if plain else None, recurrent_dropout)
         super().__init__(
@@ -373,7 +373,7 @@ class GRU(_Gated):
             gate_clip=gate_clip,
             zoneout=zoneout,
         )
-        self._rows = Cell.gru_rows if self.reset_after else Cell.gru_before
+        self._row_cell = Cell.gru_rows if self.reset_after else Cell.gru_before
         plain = self.activation == "tanh" and self.reset_after
         self._choose_cell(Cell.gru if plain else None, recurrent_dropout)
         super().__init__(
@@ -412,7 +412,7 @@ class MGU(_Gated):
     """
 
     _gates = 2
-    _rows = Cell.mgu
+    _row_cell = Cell.mgu
     _options_doc = _ACTIVATIONS + _OPTIONS + _ZONEOUT
 
     def __init__(

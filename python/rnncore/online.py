@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnncore._arguments import count, number
 from rnncore.clipping import clip_norm as clip
-from rnncore.streaming import Stages, State, Stream, stages_of
+from rnncore.streaming import Stages, State, Stream, _stateful, stages_of
 
 if TYPE_CHECKING:
     from rnncore.layer import Layer
@@ -170,6 +170,7 @@ class OnlineStream(Stream):
         self._window = _Window(self.window)
         self._stages: Stages = []
         self._stages_of: Array | None = None  # the vector that these have views of
+        self._has_copies = any(leaf.initial is not None for leaf in _stateful(self._states))
 
     # ------------------------------------------------------------------------------------------------ learning
 
@@ -227,9 +228,10 @@ class OnlineStream(Stream):
         self._window.enter(before)
         for leaf, parts in self._checked(self._states, state, (len(inputs),)):
             super()._write_state(leaf.stage, 0, len(inputs), parts)
-        if self.model.flat_parameters is not self._stages_of:  # at first, and when the model became part of another
+        # at first, when the model became part of another, and where stages have copies, of learned initial states
+        if self.model.flat_parameters is not self._stages_of or self._has_copies:
             self._stages, self._stages_of = [], self.model.flat_parameters
-            stages_of(self.model, self._stages)
+            self._states = stages_of(self.model, self._stages)
         self._renew(self._packed(self._stages))
         return Learnt(output[0] if self._unbatched else output, value)
 

@@ -551,7 +551,8 @@ class _Recurrent(Layer):
                     gradients = pull_backs[index](dy_d, *dlast[index])
                     dx = gradients[0] if dx is None else dx + gradients[0]  # both None if x is a lookup
                     for total, gradient in zip(self._weight_gradients[index], gradients[1:], strict=False):
-                        total += gradient
+                        if total is not None:  # there may be no biases
+                            total += gradient
                     dinitial[index] = gradients[5 : 5 + self._states]
                     dstarts[index] = gradients[5 + self._states :]
                 dseries = dx
