@@ -8,6 +8,7 @@
 #include "optim.hpp"
 #include "program.hpp"
 #include "ragged.hpp"
+#include "scan.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
 
@@ -23,4 +24,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_program(m);
     rnncore::register_stack(m);
     rnncore::register_stream(m);
+    rnncore::register_scan(m);
 }

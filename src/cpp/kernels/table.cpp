@@ -6,6 +6,7 @@
 #include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
+#include "scan.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
 
@@ -74,7 +75,13 @@ constexpr Kernels<T> kernels() {
         map<Sigmoid, T>,
         map<Tanh, T>,
         map<Exp, T>,
-        map<Log, T>};
+        map<Log, T>,
+        kTileLines,
+        kScanBlock<T>,
+        scan<T>,
+        scan_gradient<T>,
+        summarize_scan<T>,
+        summarize_scan_gradient<T>};
 }
 
 }  // namespace
