@@ -96,7 +96,7 @@ struct ScanTask {
     };
 
     template <int Lines>
-    Walk<Lines> walk(int64_t line, int64_t done) const {
+    Walk<Lines> walk(int64_t line, int64_t done, int64_t) const {
         const T* from = done ? scan.last : scan.first;
         Walk<Lines> walk{scan.a, scan.b,      scan.y, from ? from + line * scan.C : nullptr, scan.last + line * scan.C,
                          scan.C, scan.stride, {}};
@@ -156,7 +156,7 @@ struct SummaryTask {
     };
 
     template <int Lines>
-    Walk<Lines> walk(int64_t line, int64_t done) const {
+    Walk<Lines> walk(int64_t line, int64_t done, int64_t) const {
         const int64_t row = line * scan.C;
         Walk<Lines> walk{
             scan.a,      scan.b, scan.constant, done == 0, summary.product + row, summary.sum + row, scan.C,
@@ -191,12 +191,14 @@ struct ScanGradientTask {
         T* dfirst;
         T* sums;
         bool begins;
-        int64_t C, stride, at[Lines], left[Lines];
-        const T* previous[Lines];  // states before the step
+        int64_t C, stride, left, at[Lines];
+        bool ends[Lines];
+        const T* previous[Lines];  // the state before the step
 
+        // In a line's first step, that is the state before the line.
         void find_previous() {
             for (int line = 0; line < Lines; ++line) {
-                previous[line] = left[line] > 1 ? y + (at[line] - stride) : first + line * C;
+                previous[line] = left == 1 && ends[line] ? first + line * C : y + (at[line] - stride);
             }
         }
         template <class Part>
@@ -224,8 +226,8 @@ struct ScanGradientTask {
             state.dh = factor.conjugate_times(g);
         }
         void advance() {
-            for (int line = 0; line < Lines; ++line) at[line] -= stride, left[line] -= 1;
-            find_previous();
+            for (int line = 0; line < Lines; ++line) at[line] -= stride, previous[line] -= stride;
+            if (--left == 1) find_previous();
         }
         template <class Part>
         void leave(int line, int64_t channel, Part part, const State& state) const {
@@ -235,7 +237,7 @@ struct ScanGradientTask {
     };
 
     template <int Lines>
-    Walk<Lines> walk(int64_t line, int64_t done) const {
+    Walk<Lines> walk(int64_t line, int64_t done, int64_t steps) const {
         const Scan<T>& scan = gradient.scan;
         const int64_t row = line * scan.C;
         const T* from = done ? gradient.dfirst : gradient.dlast;
@@ -251,13 +253,14 @@ struct ScanGradientTask {
                          done == 0,
                          scan.C,
                          scan.stride,
+                         steps,
                          {},
                          {},
                          {}};
         for (int i = 0; i < Lines; ++i) {
             const ScanLine& at = scan.lines[line + i];
-            walk.left[i] = at.steps - done;
-            walk.at[i] = at.first + (walk.left[i] - 1) * scan.stride;
+            walk.at[i] = at.first + (at.steps - 1 - done) * scan.stride;
+            walk.ends[i] = at.steps - done == steps;
         }
         walk.find_previous();
         return walk;
@@ -285,7 +288,7 @@ struct GradientSummaryTask {
     };
 
     template <int Lines>
-    Walk<Lines> walk(int64_t line, int64_t done) const {
+    Walk<Lines> walk(int64_t line, int64_t done, int64_t) const {
         const Scan<T>& scan = gradient.scan;
         const int64_t row = line * scan.C;
         Walk<Lines> walk{{scan.a,
