@@ -340,9 +340,9 @@ template <class T>
 void summarize_scan(const Scan<T>& task, const ScanSummary<T>& summary, Span lines, Span channels) {
     const FlushDenormals guard;
     if (task.is_complex) {
-        run_tiles<T, 1>(SummaryTask<T, ComplexFactor<T>>{task, summary}, lines, channels);
+        run_tiles<T, 2>(SummaryTask<T, ComplexFactor<T>>{task, summary}, lines, channels);
     } else {
-        run_tiles<T, 1>(SummaryTask<T, RealFactor<T>>{task, summary}, lines, channels);
+        run_tiles<T, 2>(SummaryTask<T, RealFactor<T>>{task, summary}, lines, channels);
     }
 }
 
@@ -350,9 +350,9 @@ template <class T>
 void summarize_scan_gradient(const ScanGradient<T>& task, const ScanSummary<T>& summary, Span lines, Span channels) {
     const FlushDenormals guard;
     if (task.scan.is_complex) {
-        run_tiles<T, 1>(GradientSummaryTask<T, ComplexFactor<T>>{task, summary}, lines, channels);
+        run_tiles<T, 2>(GradientSummaryTask<T, ComplexFactor<T>>{task, summary}, lines, channels);
     } else {
-        run_tiles<T, 1>(GradientSummaryTask<T, RealFactor<T>>{task, summary}, lines, channels);
+        run_tiles<T, 2>(GradientSummaryTask<T, RealFactor<T>>{task, summary}, lines, channels);
     }
 }
 
