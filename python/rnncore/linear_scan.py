@@ -137,8 +137,9 @@ def linear_scan(
     reverse : bool
         Whether to read from the last valid step to the first: h_t = a_t * h_{t+1} + b_t.
     chunk : int, optional
-        Steps of a chunk; for a single long sequence of few channels, whose steps all wait for each other. Chunks are
-        scanned side by side and on several threads (see Notes). Default: none.
+        Steps of a chunk, such as 1000: for a single long sequence of few channels, which takes several threads so. It
+        is more work in all, so on one thread, or with many sequences or channels, it is slower (see Notes). Default:
+        none.
 
     Returns
     -------
@@ -152,12 +153,14 @@ def linear_scan(
 
     Notes
     -----
-    With `chunk=k`, a chunk is run twice. First what it does to a state: h = P h_before + S, where P is the product of
-    its factors and S its last state after zeros (Blelloch 1990). From these come the states between chunks, in order,
-    and then all steps as ever. Results are a function of k and of nothing else about the machine's threads. They differ
-    from those without chunks, which are P and S rounded at every step on another way: at the beginning of each chunk by
-    about k rounding errors of abs(P h_before) and of what S sums, hardly more than the plain scan's own error. Where
-    P overflows, as with factors beyond 1 over many steps, or a state is not finite, infinities can be NaN.
+    With `chunk=k` the sequence is cut every k steps, and each chunk is run twice. First it is found what it does to a
+    state: h = P h_before + S, where P is the product of its factors and S its last state after zeros (Blelloch 1990).
+    From these come the states between chunks, in order, and from those all steps. Results are a function of k, never of
+    the number of threads, and one chunk is the plain scan to the bit. Otherwise a state at the beginning of a chunk
+    carries the rounding of P, up to k eps abs(P h_before), and that of S, which is the error of a scan of k steps: with
+    factors of at most 1 in magnitude, both together are no more than what bounds the plain scan's own error. With
+    larger factors P may overflow where the plain scan does not, and states be infinite or NaN from there on; and after
+    a state that is infinite, NaN may stand where the plain scan has an infinity.
 
     Examples
     --------

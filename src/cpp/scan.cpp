@@ -52,10 +52,13 @@ private:
     std::vector<int64_t> sequence_;
 };
 
-// Threads for a call that reads and writes so many values of each step.
+// Threads for a call that reads and writes so many values of each step. A step of few channels takes as long as one of
+// a vector.
 template <class T>
 int threads_of(const LinearScan<T>& call, int64_t values) {
-    return threads_for_traffic(values * call.N * call.T_ * call.C * static_cast<int64_t>(sizeof(T)));
+    constexpr int64_t kLeastBytes = 32;
+    const int64_t step_bytes = std::max(call.C * static_cast<int64_t>(sizeof(T)), kLeastBytes);
+    return threads_for_traffic(values * call.N * call.T_ * step_bytes);
 }
 
 // f(lines, channels) for all of both, in tasks for a team: by lines, and by channels too where those are too few.
