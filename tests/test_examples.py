@@ -127,6 +127,13 @@ def test_online_learns_the_new_regime():
     assert run("online.py", "--steps", "2000") == printed
 
 
+def test_custom_cell_remembers():
+    printed = run("custom_cell.py", "--epochs", "8")
+    (highway,), (plain,) = (figures(printed, rf"{kind}: (\d\.\d+)") for kind in ("Highway", "RNN"))
+    assert highway < 0.1 < 0.5 < plain
+    assert run("custom_cell.py", "--epochs", "8") == printed
+
+
 @pytest.mark.parametrize(
     ("name", "package"),
     [("ctc.py", "scikit-learn"), ("classify_ragged.py", "sktime"), ("forecast.py", "statsmodels")],

@@ -44,8 +44,11 @@ def relative(path: Path) -> str:
 MAY_INCLUDE = {
     "kernels/simd.hpp": [],
     "kernels/math.hpp": ["kernels/simd.hpp"],
-    "kernels/activations.hpp": ["kernels/math.hpp"],
+    "kernels/activations.hpp": ["api.hpp", "kernels/math.hpp"],
+    "kernels/rowwise.hpp": ["kernels/activations.hpp"],
+    "kernels/rows.hpp": ["kernels/rowwise.hpp", "kernels/sequence.hpp"],
     "kernels/cells/cell.hpp": ["kernels/math.hpp"],
+    "kernels/cells/*_rows.hpp": ["kernels/rowwise.hpp"],
     "kernels/cells/*.hpp": ["kernels/activations.hpp", "kernels/cells/cell.hpp"],
     "kernels/tile.hpp": ["kernels/simd.hpp"],
     "kernels/panels.hpp": ["api.hpp", "kernels/tile.hpp"],
@@ -64,6 +67,7 @@ MAY_INCLUDE = {
         "kernels/linear.hpp",
         "kernels/outer.hpp",
         "kernels/scan.hpp",
+        "kernels/rows.hpp",
         "kernels/sequence.hpp",
         "kernels/update.hpp",
     ],
@@ -239,6 +243,7 @@ MAY_IMPORT = {
     "clipping": {"_arguments", "_core"},
     "controls": {"_core", "__init__"},  # the version
     "ctc": {"_conversion", "_core", "losses", "ragged"},
+    "custom": {"layer", "streaming", "timeloop"},
     "data": {"batches", "sequences", "series"},
     "display": set(),
     "embedded": {"_core", "feedforward", "layer", "ragged", "recurrent"},
@@ -255,15 +260,23 @@ MAY_IMPORT = {
     "many": {"_conversion", "_core"},
     "metrics": {"_conversion", "ctc", "losses", "ragged"},
     "models": {"_conversion", "embedded", "folded", "layer", "ragged", "streaming"},
-    "online": {"_arguments", "clipping", "streaming"},
+    "online": {"_arguments", "clipping", "python_stream", "streaming"},
     "optim": {"_arguments", "_core", "schedules"},
     "packed": {"_conversion", "_core", "ragged"},
+    "pieces": {"packed"},
+    "python_stream": {"_conversion", "streaming"},
     "ragged": {"_core"},
     "recurrent": {"_conversion", "_core", "frozen", "functional", "layer", "many", "ragged", "streaming"},
-    "reference": set(),
+    "reference": {"reference_loop"},
+    "reference_cells": {"reference_elementwise", "reference_gated", "reference_loop", "reference_parts"},
+    "reference_elementwise": {"reference", "reference_loop", "reference_parts"},
+    "reference_gated": {"reference", "reference_loop", "reference_parts"},
+    "reference_loop": set(),
     "reference_losses": set(),
+    "reference_parts": {"reference", "reference_loop"},
     "reference_scan": set(),
     "rowwise": {"_conversion", "_core", "affine", "layer", "stateless", "streaming"},
+    "scanning": {"timeloop"},
     "schedules": {"_arguments"},
     "sequences": {"_conversion", "batches", "ragged"},
     "series": {"batches"},
@@ -271,6 +284,7 @@ MAY_IMPORT = {
     "steps": {"_conversion", "layer", "ragged", "stateless", "streaming"},
     "streaming": {"_conversion", "_core"},
     "testing": {"reference"},
+    "timeloop": {"_conversion", "pieces", "ragged"},
     "training": {
         "_conversion",
         "batches",
@@ -292,11 +306,19 @@ MAY_IMPORT_FOR_TYPES = {
     "callbacks": {"training"},
     "checkpoints": {"training"},
     "frozen": {"recurrent"},
+    "layer": {"python_stream"},
     "online": {"layer", "optim"},
+    "python_stream": {"layer"},
     "streaming": {"layer", "online"},
 }
 # Packages beside NumPy, each imported where it is used and by nobody else.
-MAY_USE = {"display": {"tqdm"}, "files": {"safetensors"}, "history": {"matplotlib"}, "streaming": {"safetensors"}}
+MAY_USE = {
+    "display": {"tqdm"},
+    "files": {"safetensors"},
+    "history": {"matplotlib"},
+    "python_stream": {"safetensors"},
+    "streaming": {"safetensors"},
+}
 
 
 def for_types(tree: ast.Module) -> set[ast.AST]:

@@ -436,18 +436,20 @@ def test_the_core_converts_nothing(rng):
     cell = CELLS[2]
     arguments = with_starts(cell, cell.arguments(rng, (T, N, I, H), np.float32), rng)
     mask = rng.random((N, T)) < 0.3
-    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h_0", "c_0")
-    rest = (_core.Cell.lstm, *(arguments[name] for name in names), None, False, True)
+    weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    state = arguments["h_0"], arguments["c_0"]
+    rest = (_core.Cell.lstm, arguments["x"], weights, state, None, False, True)
     h, c = arguments["h_reset"], arguments["c_reset"]
-    assert _core.forward_with_resets(mask, h, c, *rest) is not None
-    for wrong in ((None, h, c), (mask.tolist(), h, c), (mask.view(np.uint8), h, c), (mask, h.astype(float), c)):
-        assert _core.forward_with_resets(*wrong, *rest) is None
-        assert _core.record_with_resets(*wrong, 0, *rest) is None
-    gru = [arguments[name][: 3 * H] if name[0] in "wb" else arguments[name] for name in names[:-1]]
+    no_masks = (None, None, None)
+    assert _core.forward_layer(*rest, (mask, (h, c))) is not None
+    for wrong in ((None, (h, c)), (mask.tolist(), (h, c)), (mask.view(np.uint8), (h, c)), (mask, (h.astype(float), c))):
+        assert _core.forward_layer(*rest, wrong) is None
+        assert _core.record_layer(0, *rest, wrong, no_masks) is None
+    gru = (_core.Cell.gru, arguments["x"], tuple(w[: 3 * H] for w in weights), (state[0],), None, False, True)
     with pytest.raises(TypeError, match=r"^c_reset: expected None, since this cell has no cell state"):
-        _core.forward_with_resets(mask, h, c, _core.Cell.gru, *gru, None, None, False, True)
+        _core.forward_layer(*gru, (mask, (h, c)))
     with pytest.raises(ValueError, match=r"^checkpoint_every: "):
-        _core.record_with_resets(mask, h, c, -1, *rest)
+        _core.record_layer(-1, *rest, (mask, (h, c)), no_masks)
 
 
 # ------------------------------------------------------------------------------------------------------------ layers

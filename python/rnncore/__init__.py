@@ -1,10 +1,11 @@
 """rnncore: a compiled core for recurrent networks, called from NumPy.
 
 `functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters, other
-layers stand beside them, and `Sequential` makes models of layers. `data` cuts sequences and series into batches for
-training; `losses` and `CTC` say how far outputs are from targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW`
-step parameters, `schedules` has learning rates that change, `init` initial values. `reference` is the float64 NumPy
-oracle of every cell, `testing` has gradient checks and a contract suite for layers.
+layers stand beside them, `Recurrent` makes one of a step in Python, which `scan` runs, and `Sequential` makes models of
+layers. `data` cuts sequences and series into batches for training; `losses` and `CTC` say how far outputs are from
+targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW` step parameters, `schedules` has learning rates that
+change, `init` initial values. `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and
+contract suites for layers and cells.
 """
 
 from importlib import import_module
@@ -20,23 +21,26 @@ from rnncore.controls import (
 )
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
+from rnncore.gated import GRU, LSTM, RNN
 from rnncore.layer import Layer, load
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.online import Learnt, OnlineStream
 from rnncore.packed import Packed
-from rnncore.recurrent import GRU, LSTM, RNN
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream
 
-if TYPE_CHECKING:  # what training takes is imported when it is first asked for: what serves a model starts sooner
+if TYPE_CHECKING:  # what only training or steps in Python take is imported when it is first asked for
     from rnncore import data, init, metrics, schedules
     from rnncore.callbacks import Callback, StepInfo
     from rnncore.clipping import clip_norm, clip_value
     from rnncore.ctc import CTC
+    from rnncore.custom import Recurrent
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
     from rnncore.optim import SGD, Adam, AdamW, RMSprop
+    from rnncore.python_stream import PythonStream
+    from rnncore.scanning import scan, scan_vjp
     from rnncore.training import Trainer
 
 __version__ = "0.1.0"
@@ -71,8 +75,10 @@ __all__ = [
     "MeanPool",
     "OnlineStream",
     "Packed",
+    "PythonStream",
     "Quantile",
     "RMSprop",
+    "Recurrent",
     "Repeat",
     "Residual",
     "Sequential",
@@ -88,30 +94,35 @@ __all__ = [
     "init",
     "load",
     "metrics",
+    "scan",
+    "scan_vjp",
     "schedules",
     "set_num_threads",
     "show_config",
     "use_isa",
 ]
 
-_FOR_TRAINING = {
+_LATER = {
     "callbacks": ("Callback", "StepInfo"),
     "clipping": ("clip_norm", "clip_value"),
     "ctc": ("CTC",),
+    "custom": ("Recurrent",),
     "data": (),
     "history": ("History",),
     "init": (),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),
     "metrics": (),
     "optim": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "python_stream": ("PythonStream",),
+    "scanning": ("scan", "scan_vjp"),
     "schedules": (),
     "training": ("Trainer",),
 }
-_MODULE_OF = {name: module for module, names in _FOR_TRAINING.items() for name in (module, *names)}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in (module, *names)}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what training takes when it is first asked for."""
+    """Import what training takes, and steps in Python, when it is first asked for."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_MODULE_OF[name]}")

@@ -17,6 +17,8 @@ _CONDITIONS: dict[str, Callable[[float], bool]] = {
     "finite and > 0": lambda x: 0 < x < inf,
     "> 0": lambda x: x > 0,
     "in [0, 1)": lambda x: 0 <= x < 1,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
     "in (0, 1)": lambda x: 0 < x < 1,
 }
 

@@ -11,6 +11,11 @@ class Cell:
     rnn_relu: ClassVar[Cell]
     lstm: ClassVar[Cell]
     gru: ClassVar[Cell]
+    rnn_rows: ClassVar[Cell]
+    lstm_rows: ClassVar[Cell]
+    lstm_coupled: ClassVar[Cell]
+    gru_rows: ClassVar[Cell]
+    gru_before: ClassVar[Cell]
     __members__: ClassVar[dict[str, Cell]]
 
     def __init__(self, value: int) -> None: ...
@@ -22,12 +27,20 @@ class Cell:
     def value(self) -> int: ...
 
 class Activation:
-    """What follows an affine map."""
+    """What follows an affine map, down to relu, or stands in the equations of a cell."""
 
     none: ClassVar[Activation]
     tanh: ClassVar[Activation]
     sigmoid: ClassVar[Activation]
     relu: ClassVar[Activation]
+    hard_sigmoid: ClassVar[Activation]
+    softsign: ClassVar[Activation]
+    affine: ClassVar[Activation]
+    leaky_relu: ClassVar[Activation]
+    thresholded_relu: ClassVar[Activation]
+    scaled_tanh: ClassVar[Activation]
+    elu: ClassVar[Activation]
+    softplus: ClassVar[Activation]
     __members__: ClassVar[dict[str, Activation]]
 
     def __init__(self, value: int) -> None: ...
@@ -73,6 +86,31 @@ class Ragged:
     @property
     def sequences(self) -> int: ...
 
+class Spec:
+    """A cell and what a layer adds to it. A `Cell` alone will do where one is expected."""
+
+    @overload
+    def __init__(self, cell: Cell, /) -> None: ...
+    @overload
+    def __init__(
+        self,
+        cell: Cell,
+        activation: tuple[Activation, float, float],
+        recurrent_activation: tuple[Activation, float, float],
+        peephole: bool,
+        layer_norm: bool,
+        gate_clip: float,
+        cell_clip: float,
+        take_h: float,
+        take_c: float,
+        skip: bool,
+        /,
+    ) -> None:
+        """Activations come with alpha and beta, bounds are 0 for none, and the shares of new states 1 for all.
+
+        With `skip`, the layers of a stack but the first add what they read to their output.
+        """
+
 class Recording:
     """What a forward pass kept for backward. Nothing writes to it, so backward may run often and on many threads."""
 
@@ -83,6 +121,14 @@ class Recording:
         a `Lookup`: what belongs to the table is added to its `gradient`.
 
         None if an argument would have to be converted; nothing is computed then.
+        """
+
+    def pull_back(
+        self, dy: object, dstate: tuple[object, ...], /
+    ) -> tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]] | None:
+        """As `backward`, with an array for each state: gradients of x, the weights, initial states and resets' states.
+
+        None in place of what the layer does not have.
         """
 
 def forward(
@@ -125,60 +171,55 @@ def record(
     It keeps all steps, or, unless `checkpoint_every` is 0, the states every so many steps.
     """
 
-def forward_with_resets(
-    mask: object,
-    h_reset: object,
-    c_reset: object,
-    cell: Cell,
+def forward_layer(
+    spec: Spec | Cell,
     x: object,
-    w_ih: object,
-    w_hh: object,
-    b_ih: object,
-    b_hh: object,
-    h_0: object,
-    c_0: object,
+    weights: tuple[object, ...],
+    state: tuple[object, ...],
     lengths: object,
     reverse: bool,
     batch_first: bool,
+    resets: tuple[object, tuple[object, ...]] | None,
     /,
 ) -> tuple[NDArray[Any], ...] | None:
-    """As `forward`, with states that start anew before the steps where the mask, bool and laid out like them, is true.
+    """As `forward`, of any cell: weights (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors), and an array for each state.
 
-    They start at h_reset and c_reset (N, H), None for zeros.
+    resets: a mask, bool and laid out like the steps of x, that is true where states start anew, and those states.
     """
 
-def record_with_resets(
-    mask: object,
-    h_reset: object,
-    c_reset: object,
+def record_layer(
     checkpoint_every: int,
-    cell: Cell,
+    spec: Spec | Cell,
     x: object,
-    w_ih: object,
-    w_hh: object,
-    b_ih: object,
-    b_hh: object,
-    h_0: object,
-    c_0: object,
+    weights: tuple[object, ...],
+    state: tuple[object, ...],
     lengths: object,
     reverse: bool,
     batch_first: bool,
+    resets: tuple[object, tuple[object, ...]] | None,
+    masks: tuple[object, object, object],
     /,
 ) -> tuple[tuple[NDArray[Any], ...], Recording] | None:
-    """As `record`, with such states."""
+    """As `record`, of any cell.
+
+    masks: of what is taken of the new h and c, both laid out like y, and of h in the products, (N, P); None for ones.
+    """
 
 class Stack:
     """Layers on top of each other, each in one direction or two, with weights packed once. Thread-safe."""
 
     def __init__(
         self,
-        cell: Cell,
+        spec: Spec | Cell,
         weights: list[tuple[NDArray[Any] | None, ...]],
         directions: int,
         batch_first: bool,
         /,
     ) -> None:
-        """Pack (w_ih, w_hh, b_ih, b_hh) of every pass: layer by layer, and in each direction by direction."""
+        """Pack the weights of every pass: layer by layer, and in each direction by direction.
+
+        Those of a pass are a tuple (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors).
+        """
 
     def forward(self, x: object, state: object, lengths: object, /) -> tuple[NDArray[Any], Any] | None:
         """Return y and the final state: h_n, or (h_n, c_n); states (passes, N, H). x may be a `Lookup`.
@@ -197,8 +238,9 @@ class Program:
     def __init__(self, single: bool, stages: list[tuple[Any, ...]], /) -> None:
         """Pack stages that fit each other, in float32 if `single`, else in float64.
 
-        A stage is one of ("embedding", table), which must come first, ("recurrent", cell, weights), with
-        (w_ih, w_hh, b_ih, b_hh) for each layer, ("linear", weight, bias, activation) and ("activation", activation).
+        A stage is one of ("embedding", table), which must come first, ("recurrent", spec, weights, initial), with
+        weights of each layer as in `Stack` and None or a tuple of states (L, 1, H) that sequences begin with,
+        ("linear", weight, bias, activation) and ("activation", activation).
         """
 
 class Stream:

@@ -27,7 +27,7 @@ class Embedded:
 
     resets = True
 
-    def __init__(self, embedding: Embedding, recurrent: Layer) -> None:
+    def __init__(self, embedding: Embedding, recurrent: _Recurrent) -> None:
         self.embedding = embedding
         self.recurrent = recurrent
 
@@ -54,7 +54,8 @@ class Embedded:
     ) -> tuple[tuple[Array, State], PullBack]:
         """Run both for training, with the function that pulls gradients back; see `Layer.vjp`."""
         resets = resets_of(self, reset_mask)
-        series = self._lookup(x)
+        # (dropout of inputs needs vectors that are the sequences' own)
+        series = None if self.recurrent.input_dropout > 0.0 else self._lookup(x)
         if series is None:
             (vectors, _), pull_back_embedding = self.embedding.vjp(x, None, lengths)
             output, pull_back_recurrent = self.recurrent.vjp(vectors, state, lengths, *resets)

@@ -43,12 +43,13 @@ class Frozen:
     False
     """
 
-    __slots__ = ("_forward", "_layer", "_stack")
+    __slots__ = ("_forward", "_layer", "_learned", "_stack")
 
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
         self._stack = self._layer._pack(once=True)
         self._forward = self._stack.forward
+        self._learned = layer.learn_initial_state
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
@@ -70,6 +71,8 @@ class Frozen:
         """
         if reset_mask is not None or reset_state is not None:
             return self._layer._run_with_resets(self._stack, x, state, lengths, reset_mask, reset_state)
+        if self._learned:
+            return self._layer._run_converted(self._forward, x, state, lengths)
         result = self._forward(x, state, lengths)
         return self._layer._run_converted(self._forward, x, state, lengths) if result is None else result
 

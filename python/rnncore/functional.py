@@ -281,13 +281,25 @@ def _converting_pull_back(
     return call.unbatched(*gradients, states=len(gradients) - 5)
 
 
+def _as_layer(
+    cell: Cell, x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h_0: Any, c_0: Any, *layout: Any
+) -> tuple[Any, ...]:
+    """Return the arguments of `_core.forward` as those of any layer have them."""
+    return (cell, x, (w_ih, w_hh, b_ih, b_hh), (h_0, c_0), *layout)
+
+
+def _as_tuple(resets: Resets) -> tuple[Any, tuple[Any, Any]]:
+    mask, h_reset, c_reset = resets
+    return mask, (h_reset, c_reset)
+
+
 def _forward_with_resets(resets: Resets, cell: Cell, *arguments: Any) -> tuple[Array, ...]:
     """`_forward` with resets."""
-    outputs = _core.forward_with_resets(*resets, cell, *arguments)
+    outputs = _core.forward_layer(*_as_layer(cell, *arguments), _as_tuple(resets))
     if outputs is not None:
         return outputs
     call = _Arguments(cell, *arguments)
-    outputs = _core.forward_with_resets(*call.resets(*resets), *call.positional)
+    outputs = _core.forward_layer(*_as_layer(*call.positional), _as_tuple(call.resets(*resets)))
     assert outputs is not None
     return call.unbatched(*outputs, states=len(outputs) - 1)
 
@@ -297,7 +309,9 @@ def _record_with_resets(
 ) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
     """`_record` with resets."""
     call = _Arguments(*arguments)
-    recorded = _core.record_with_resets(*call.resets(*resets), every, *call.positional)
+    recorded = _core.record_layer(
+        every, *_as_layer(*call.positional), _as_tuple(call.resets(*resets)), (None, None, None)
+    )
     assert recorded is not None
     outputs, recording = recorded
     states = len(outputs) - 1

@@ -11,15 +11,18 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import files
-from rnncore.online import OnlineStream
+from rnncore.online import stream_of
 from rnncore.streaming import Stages, States, Stream
 from rnncore.views import Views
+
+if TYPE_CHECKING:
+    from rnncore.python_stream import PythonStream
 
 __all__ = ["Layer", "load"]
 
@@ -91,6 +94,7 @@ class Layer:
     rng: np.random.Generator | None = None
     resets: bool = False
     models: int | None = None
+    _in_python: bool = False  # whether there are steps in Python, which the core's streams cannot run
 
     def __init__(
         self,
@@ -203,7 +207,7 @@ class Layer:
         optimizer: Any = None,
         window: int = 20,
         clip_norm: float | None = None,
-    ) -> Stream:
+    ) -> Stream | PythonStream:
         """Pack the parameters as they are now, to take steps as they come, and to learn from them.
 
         Parameters
@@ -217,7 +221,7 @@ class Layer:
         -------
         Stream
             Gives the bits that the layer gives for whole sequences. It says which layers can be streamed. An
-            `OnlineStream` if there is a loss.
+            `OnlineStream` if there is a loss. A `PythonStream`, with the same methods, if a layer's step is in Python.
 
         Examples
         --------
@@ -227,9 +231,7 @@ class Layer:
         >>> stream.step(np.ones(3, dtype=np.float32)).shape
         (8,)
         """
-        if loss is None and optimizer is None and clip_norm is None:
-            return Stream(self, batch_size)
-        return OnlineStream(self, batch_size, loss=loss, optimizer=optimizer, window=window, clip_norm=clip_norm)
+        return stream_of(self, batch_size, loss, optimizer, window, clip_norm)
 
     def _stream_stages(self, stages: Stages) -> States:
         """Append what the layer is in a stream, and return where it has its states."""
@@ -378,10 +380,15 @@ def _build(description: Mapping[str, Any]) -> Layer:
 
 def drop_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zero with a probability, else 1 / (1 - probability), so that the mean is 1."""
-    mask = (rng.random(shape, dtype=np.float32) >= probability).astype(dtype)
+    mask = keep_mask(rng, probability, shape, dtype)
     if probability < 1.0:
         mask /= 1.0 - probability
     return mask
+
+
+def keep_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Zero with a probability, else 1."""
+    return (rng.random(shape, dtype=np.float32) >= probability).astype(dtype)
 
 
 def _no_state(layer: Layer, state: State) -> None:

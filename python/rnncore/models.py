@@ -47,6 +47,7 @@ class Container(Layer):
         super().__init__(shapes, dtypes.pop() if dtypes else np.float32, networks.pop() if networks else None)
         if values:
             np.concatenate(values, axis=-1, out=self.flat_parameters)
+        self._in_python = any(layer._in_python for layer in layers)
 
     def distinct(self) -> Iterator[tuple[int, Layer]]:
         """Each layer once, with its first index: one used twice shares its parameters with itself."""

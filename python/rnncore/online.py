@@ -19,10 +19,27 @@ from rnncore.streaming import Stages, State, Stream, stages_of
 if TYPE_CHECKING:
     from rnncore.layer import Layer
     from rnncore.optim import Optimizer
+    from rnncore.python_stream import PythonStream
 
 __all__ = ["Learnt", "OnlineStream"]
 
 Array = NDArray[Any]
+
+
+def stream_of(
+    model: Layer, batch_size: int | None, loss: Any, optimizer: Any, window: int, clip_norm: float | None
+) -> Stream | PythonStream:
+    """Return the stream that `Layer.stream` makes of these arguments."""
+    learns = not (loss is None and optimizer is None and clip_norm is None)
+    if model._in_python:
+        from rnncore.python_stream import PythonStream
+
+        if learns:
+            raise TypeError(f"model: expected compiled layers, to learn as they stream, got {model!r}")
+        return PythonStream(model, batch_size)
+    if not learns:
+        return Stream(model, batch_size)
+    return OnlineStream(model, batch_size, loss=loss, optimizer=optimizer, window=window, clip_norm=clip_norm)
 
 
 class Learnt(NamedTuple):

@@ -1,4 +1,6 @@
-"""Recurrent layers with parameters: torch.nn's argument names, parameter names, shapes and initialisation.
+"""What all recurrent layers are: stacked, in one direction or two, with torch.nn's names, shapes and initialisation.
+
+The public classes are in `gated` and `elementwise`; here is what they share.
 
 One difference, stated first everywhere: **batch_first=True is the default**, so x is (N, T, I).
 
@@ -8,25 +10,29 @@ function that pulls gradients back. There is no tape beside that function, so a 
 
 from __future__ import annotations  # np.random in annotations would import it
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from rnncore import _core as core
 from rnncore import functional, many
 from rnncore._conversion import as_array, as_lengths, as_resets
-from rnncore._core import Cell, Lookup, Stack
+from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.options import Options, probability
 from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 from rnncore.streaming import Stages, Stateful, States
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__: list[str] = []  # for the modules of cells
 
 # Inside the package x may be a Lookup too, of the shape of the vectors that it stands for: see embedded.py.
-# A state is None, one array (D*L, N, H), or for LSTM a tuple (h, c) of two.
+# A state is None, one array (D*L, N, H), or of a cell with several states a tuple, such as (h, c) of LSTM.
 
 _ARGUMENTS = """
     Parameters
@@ -44,6 +50,15 @@ _ARGUMENTS = """
         Probability with which `vjp` drops an element of the output of every layer but the last.
     bidirectional : bool
         Run a second set of weights over each sequence from its end, and join the outputs: D = 2.
+{options}    input_dropout, recurrent_dropout : float
+        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer, or an
+        element of h where it is multiplied by weights, is dropped at all steps of a sequence: one mask for all of them.
+        Default: 0.
+    skip : bool
+        Add to the output of each layer but the first what it has read. Default: False.
+    learn_initial_state : bool
+        Whether there are parameters for the state before the first step, ``initial_h_l0`` and so on, zeros at the
+        start. They stand in for a state, and for the state after resets, that is not given. Default: False.
     checkpoint_every : int, optional
         For long sequences: `vjp` keeps the states every so many steps and no more, and its pull-back runs the steps
         between again, one segment at a time (Chen et al. 2016). Results have the same bits; training takes up to half
@@ -66,8 +81,8 @@ _ARGUMENTS = """
     ----------
     parameters : Views
         Arrays by name: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,),
-        then with the suffix ``_reverse``, then ``_l1``, ...: names, shapes and gate order of torch. Views into
-        `flat_parameters`.
+        those of options, then with the suffix ``_reverse``, then ``_l1``, ...: names, shapes and gate order of torch,
+        where torch has them. Views into `flat_parameters`.
     gradients : Views
         Of the same names and shapes; views into `flat_gradients`. Pull-backs add to them.
     flat_parameters, flat_gradients : ndarray, (P,)
@@ -81,14 +96,17 @@ class _Recurrent(Layer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__doc__ is not None:  # it is under python -OO
-            cls.__doc__ += _ARGUMENTS
+            cls.__doc__ += _ARGUMENTS.replace("{options}", cls._options_doc)
 
     resets = True
     input_size: int
     rng: np.random.Generator
-    _gates: ClassVar[int]
-    _states: ClassVar[int]
+    _gates: int
+    _state_names: ClassVar[tuple[str, ...]] = ("h",)
     _cell: Cell
+    _options = Options()  # of the cell, if it takes any
+    _options_doc = ""  # of the parameters that a class has beside these
+    _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
 
     def __init__(
         self,
@@ -100,6 +118,10 @@ class _Recurrent(Layer):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
         checkpoint_every: int | None = None,
         models: int | None = None,
         dtype: DTypeLike = np.float32,
@@ -112,15 +134,32 @@ class _Recurrent(Layer):
         self.batch_first = bool(batch_first)
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
+        self.input_dropout = probability("input_dropout", input_dropout)
+        self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
+        self.skip = bool(skip)
+        self.learn_initial_state = bool(learn_initial_state)
         self._every = functional._every(checkpoint_every)
         self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
+        for name in ("input_dropout", "recurrent_dropout", "skip", "learn_initial_state"):
+            self._plain = self._plain and not getattr(self, name)
+        if models is not None and not self._plain:
+            raise ValueError(f"models: expected None for a layer with options, got {models!r}")
         super().__init__(self._parameter_shapes(), dtype, models)
-        self.output_size = self.hidden_size * (1 + self.bidirectional)
+        self.output_size = self._output_width * (1 + self.bidirectional)
         self.rng = np.random.default_rng(rng)
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
         self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.shape)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Set the parameters that are not random."""
+        for name, array in self.parameters.items():
+            if name.startswith("weight_norm"):
+                array[...] = 1
+            elif name.startswith(("bias_norm", "initial_")):
+                array[...] = 0
 
     # ------------------------------------------------------------------------------------------- parameters
 
@@ -129,26 +168,66 @@ class _Recurrent(Layer):
         directions = [("", False), ("_reverse", True)][: 1 + self.bidirectional]
         return [(k, f"_l{k}{suffix}", r) for k in range(self.num_layers) for suffix, r in directions]
 
+    @property
+    def _states(self) -> int:
+        return len(self._state_names)
+
+    @property
+    def _output_width(self) -> int:
+        """Size of h in one direction: P."""
+        return self.hidden_size
+
+    @property
+    def _state_sizes(self) -> tuple[int, ...]:
+        return (self._output_width, *(self.hidden_size for _ in self._state_names[1:]))
+
+    def _matrix_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights that are matrices, and of biases, of a layer that reads I numbers."""
+        GH = self._gates * self.hidden_size
+        return {"weight_ih": (GH, I), "weight_hh": (GH, self._output_width), "bias_ih": (GH,), "bias_hh": (GH,)}
+
+    def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the other parameters of a cell, in the order in which the core has them."""
+        return {}
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        H, GH = self.hidden_size, self._gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
         for k, suffix, _ in self._passes():
-            shapes["weight_ih" + suffix] = GH, self.input_size if k == 0 else H * (1 + self.bidirectional)
-            shapes["weight_hh" + suffix] = GH, H
-            if self.bias:
-                shapes["bias_ih" + suffix] = (GH,)
-                shapes["bias_hh" + suffix] = (GH,)
+            I = self.input_size if k == 0 else self._output_width * (1 + self.bidirectional)
+            of_pass = self._matrix_shapes(I) | self._vector_shapes()
+            if self.learn_initial_state:
+                sizes = zip(self._state_names, self._state_sizes, strict=True)
+                of_pass |= {f"initial_{name}": (size,) for name, size in sizes}
+            for name, shape in of_pass.items():
+                if self.bias or name not in ("bias_ih", "bias_hh"):
+                    shapes[name + suffix] = shape
         return shapes
 
     def _use(self, flat_parameters: Array, flat_gradients: Array) -> None:
         super()._use(flat_parameters, flat_gradients)
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
-        self._weights: list[tuple[Array | None, ...]] = []  # those of every pass
-        self._weight_gradients: list[tuple[Array, ...]] = []
+        self._weights = self._arrays_of_passes(self.parameters, flat_parameters)
+        self._weight_gradients = self._arrays_of_passes(self.gradients, flat_gradients)
+
+    def _arrays_of_passes(self, views: Mapping[str, Array], flat: Array) -> list[tuple[Array | None, ...]]:
+        """Return what the core takes for the weights of every pass."""
+        of_passes: list[tuple[Array | None, ...]] = []
+        vectors, matrices = list(self._vector_shapes()), self._matrix_shapes(1)
+        ends = dict(zip(self._shapes, itertools.accumulate(map(math.prod, self._shapes.values())), strict=True))
         for _, suffix, _ in self._passes():
-            arrays = [self.parameters[name + suffix] for name in names]
-            self._weights.append((*arrays, *(None,) * (4 - len(arrays))))
-            self._weight_gradients.append(tuple(self.gradients[name + suffix] for name in names))
+            arrays = [
+                views.get(name + suffix) if name in matrices else None
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+            ]
+            block = None
+            if vectors:  # they lie one after the other
+                first, end = vectors[0] + suffix, ends[vectors[-1] + suffix]
+                block = flat[..., ends[first] - math.prod(self._shapes[first]) : end]
+            of_passes.append((*arrays[:4],) if self._plain else (*arrays, block))
+        return of_passes
+
+    def _spec(self, training: bool = False) -> Spec | Cell:
+        """Return what the core is to run."""
+        return self._options.spec(self._cell, training, self.skip) if self.skip else self._cell
 
     # ------------------------------------------------------------------------------------------ computation
 
@@ -163,13 +242,14 @@ class _Recurrent(Layer):
         elif isinstance(state, tuple | list) and len(state) == self._states:
             parts = tuple(state)
         else:
-            raise TypeError(f"{name}: expected None or a tuple (h, c), got {type(state).__name__}")
-        expected: tuple[int, ...] = (len(self._passes()), *batch, self.hidden_size)
+            names = ", ".join(self._state_names)
+            raise TypeError(f"{name}: expected None or a tuple ({names}), got {type(state).__name__}")
+        axes: tuple[int, ...] = (len(self._weights), *batch)
         if self.models is not None:
-            expected = self.models, *expected
+            axes = self.models, *axes
         arrays = tuple(None if part is None else np.asarray(part) for part in parts)
-        of_all = (expected[0], self.hidden_size)
-        for array in arrays:
+        for array, size in zip(arrays, self._state_sizes, strict=True):
+            expected, of_all = (*axes, size), (axes[0], size)
             if array is not None and array.shape != expected and not (shared and array.shape == of_all):
                 shapes = f"{expected} or {of_all}" if shared and batch else f"{expected}"
                 raise ValueError(f"{name}: expected shape {shapes}, got {array.shape}")
@@ -222,7 +302,44 @@ class _Recurrent(Layer):
     def _pack(self, once: bool = False) -> Stack | many.Stack:
         if self.models is not None:
             return many.Stack(self, once)
-        return Stack(self._cell, self._weights, 1 + self.bidirectional, self.batch_first)
+        return Stack(self._spec(), self._weights, 1 + self.bidirectional, self.batch_first)
+
+    def _call(
+        self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
+    ) -> _Call:
+        """Check and convert the arguments of a call; x is no list."""
+        series = self._input(x)
+        if not isinstance(series, Lookup):
+            series = as_array("x", series, self.dtype)
+        batch, axis = self._batch(x, series), 0 if self.batch_first else 1
+        unbatched = not batch
+        parts: list[Array | None] = []
+        for part in self._state_parts("state", state, batch):
+            if part is not None:
+                part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
+            parts.append(part)
+        self._check_resets(reset_mask, reset_state)
+        starts: list[Array | None] = []
+        mask = None
+        if reset_mask is not None:
+            for part in self._state_parts("reset_state", reset_state, batch, shared=True):
+                if part is not None:
+                    part = as_array("reset_state", part[:, np.newaxis] if part.ndim == 2 else part, self.dtype)
+                    shape = part.shape[0], *(batch or (1,)), part.shape[2]
+                    part = np.ascontiguousarray(np.broadcast_to(part, shape))
+                starts.append(part)
+            if isinstance(x, Ragged):
+                reset_mask = x.arranged("reset_mask", reset_mask)
+            mask = as_resets(reset_mask, axis if unbatched else None)
+        if not isinstance(series, Lookup) and unbatched:
+            series = np.expand_dims(series, axis)
+        rows: Any = None
+        if isinstance(x, Ragged):
+            rows = x.structure(lengths)
+        elif lengths is not None:
+            rows = as_lengths(lengths, series.shape[axis], series.shape[1 - axis], unbatched)
+        N = x.N if isinstance(x, Ragged) else series.shape[-3 if self.batch_first else -2]
+        return _Call(x, series, tuple(parts), rows, mask, tuple(starts), N, axis if unbatched else None)
 
     def _run_converted(
         self,
@@ -236,45 +353,32 @@ class _Recurrent(Layer):
         """Check and convert what the core does not take as it is, and run."""
         if is_list(x, self.input_shape):
             return run_list(partial(self._run_converted, forward), x, state, lengths, reset_mask, reset_state)
-        series = self._input(x)
-        if not isinstance(series, Lookup):
-            series = as_array("x", series, self.dtype)
-        batch, axis = self._batch(x, series), 0 if self.batch_first else 1
-        unbatched = not batch
-        parts: list[Array | None] = []
-        for part in self._state_parts("state", state, batch):
-            if part is not None:
-                part = as_array("state", part[:, np.newaxis] if unbatched else part, self.dtype)
-            parts.append(part)
-        self._check_resets(reset_mask, reset_state)
-        resets: tuple[Any, ...] = ()
-        if reset_mask is not None:
-            starts: list[Array | None] = []
-            for part in self._state_parts("reset_state", reset_state, batch, shared=True):
-                if part is not None:
-                    part = as_array("reset_state", part[:, np.newaxis] if part.ndim == 2 else part, self.dtype)
-                    shape = part.shape[0], *(batch or (1,)), part.shape[2]
-                    part = np.ascontiguousarray(np.broadcast_to(part, shape))
-                starts.append(part)
-            if isinstance(x, Ragged):
-                reset_mask = x.arranged("reset_mask", reset_mask)
-            mask = as_resets(reset_mask, axis if unbatched else None)
-            resets = mask, tuple(starts) if self._states > 1 else starts[0]
-        if not isinstance(series, Lookup) and unbatched:
-            series = np.expand_dims(series, axis)
-        rows: Any = None
-        if isinstance(x, Ragged):
-            rows = x.structure(lengths)
-        elif lengths is not None:
-            rows = as_lengths(lengths, series.shape[axis], series.shape[1 - axis], unbatched)
-        result = forward(series, tuple(parts) if self._states > 1 else parts[0], rows, *resets)
+        call = self._call(x, state, lengths, reset_mask, reset_state)
+        first, starts = call.state, call.starts
+        if self.learn_initial_state:
+            first = self._with_initial(first, call.N)
+            starts = self._with_initial(starts, call.N) if starts else starts
+        resets = () if call.mask is None else (call.mask, self._joined(starts))
+        result = forward(call.series, self._joined(first), call.rows, *resets)
         assert result is not None
         y, last = result
-        if isinstance(x, Ragged):
-            return x.with_data(y), last
-        if not unbatched:
-            return y, last
-        return y.squeeze(axis), tuple(part[:, 0] for part in last) if self._states > 1 else last[:, 0]
+        return call.series_as_given(y), self._joined(call.state_as_given(last if self._states > 1 else (last,)))
+
+    def _joined(self, parts: tuple[Any, ...]) -> Any:
+        """Return the state of which these are the parts."""
+        return parts if self._states > 1 else parts[0]
+
+    def _with_initial(self, parts: tuple[Array | None, ...], N: int) -> tuple[Array, ...]:
+        """Put the learned initial state, of all sequences, where there is no other."""
+        passes = self._passes()
+        filled = []
+        for part, name, size in zip(parts, self._state_names, self._state_sizes, strict=True):
+            if part is None:
+                part = np.empty((len(passes), N, size), self.dtype)
+                for index, (_, suffix, _) in enumerate(passes):
+                    part[index] = self.parameters[f"initial_{name}{suffix}"]
+            filled.append(part)
+        return tuple(filled)
 
     def _check_resets(self, reset_mask: ArrayLike | None, reset_state: State) -> None:
         if reset_mask is None and reset_state is not None:
@@ -287,8 +391,9 @@ class _Recurrent(Layer):
         if self.bidirectional:
             raise ValueError(f"model: expected layers of one direction, got {self!r}, which reads what is to come")
         stage = sum(kind != "embedding" for kind, *_ in stages)
-        stages.append(("recurrent", self._cell, self._weights))
-        return Stateful(stage, self._states, self.num_layers, self.hidden_size)
+        initial = self._with_initial((None,) * self._states, 1) if self.learn_initial_state else None
+        stages.append(("recurrent", self._spec(), self._weights, initial))
+        return Stateful(stage, self._state_names, self._state_sizes, self.num_layers, initial)
 
     def frozen(self) -> Frozen:
         """Pack the weights once, for inference that does nothing else at each call.
@@ -350,14 +455,17 @@ class _Recurrent(Layer):
         stack = self._pack()
         if reset_mask is not None or reset_state is not None:
             return self._run_with_resets(stack, x, state, lengths, reset_mask, reset_state)
-        result = stack.forward(x, state, lengths)
-        return self._run_converted(stack.forward, x, state, lengths) if result is None else result
+        return self._run_stack(stack, x, state, lengths)
 
     run = __call__
 
+    def _run_stack(self, stack: Any, *arguments: Any) -> tuple[Array, State]:
+        result = None if self.learn_initial_state else stack.forward(*arguments)
+        return self._run_converted(stack.forward, *arguments) if result is None else result
+
     def _run_with_resets(self, stack: Any, *arguments: Any) -> tuple[Array, State]:
         self._check_resets(*arguments[3:])
-        result = stack.forward_with_resets(*arguments)
+        result = None if self.learn_initial_state else stack.forward_with_resets(*arguments)
         return self._run_converted(stack.forward_with_resets, *arguments) if result is None else result
 
     def vjp(
@@ -383,6 +491,8 @@ class _Recurrent(Layer):
         """
         if is_list(x, self.input_shape):
             return vjp_list(self.vjp, x, state, lengths, reset_mask, reset_state)
+        if not self._plain:
+            return self._vjp_with_options(x, state, lengths, reset_mask, reset_state)
         first = self._input(x)
         self._check_resets(reset_mask, reset_state)
         batch = self._batch(x, first)
@@ -452,103 +562,190 @@ class _Recurrent(Layer):
 
         return (series if ragged is None else ragged.with_data(series), last_state), pull_back_all
 
+    def _vjp_with_options(
+        self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
+    ) -> tuple[tuple[Any, State], PullBack]:
+        """`vjp` of a layer with options."""
+        call = self._call(x, state, lengths, reset_mask, reset_state)
+        first = self._with_initial(call.state, call.N) if self.learn_initial_state else call.state
+        starts = call.starts
+        if starts and self.learn_initial_state:
+            starts = self._with_initial(starts, call.N)
+        spec, D = self._spec(training=True), 1 + self.bidirectional
+        layers: list[_LayerTape] = []
+        last: list[tuple[Array, ...]] = []
+        series: Any = call.series
+        for k in range(self.num_layers):
+            below, dropped = series, None
+            if k > 0 and self.dropout > 0.0:
+                dropped = drop_mask(self.rng, self.dropout, series.shape, self.dtype)
+                series = series * dropped
+            masked = None
+            if self.input_dropout > 0.0:
+                of_rows = drop_mask(self.rng, self.input_dropout, (call.N, series.shape[-1]), self.dtype)
+                masked = call.of_steps(of_rows, self.batch_first)
+                series = series * masked
+            outputs, recordings = [], []
+            for index in range(k * D, (k + 1) * D):
+                resets = None if call.mask is None else (call.mask, tuple(of_pass(part, index) for part in starts))
+                result = core.record_layer(
+                    self._every,
+                    spec,
+                    series,
+                    self._weights[index],
+                    tuple(of_pass(part, index) for part in first),
+                    call.rows,
+                    index % D == 1,
+                    self.batch_first,
+                    resets,
+                    self._masks(call.N, series.shape[:-1]),
+                )
+                assert result is not None
+                (y, *final), recording = result
+                outputs.append(y)
+                recordings.append(recording)
+                last.append(tuple(final))
+            series = outputs[0] if D == 1 else np.concatenate(outputs, axis=-1)
+            skips = self.skip and k > 0
+            if skips:
+                series = series + below
+            layers.append(_LayerTape(recordings, dropped, masked, skips))
+        finals = tuple(np.stack(parts) for parts in zip(*last, strict=True))
+        pull_back = partial(self._pull_back, call, layers, series.shape, reset_state)
+        return (call.series_as_given(series), self._joined(call.state_as_given(finals))), pull_back
 
-class RNN(_Recurrent):
-    """Simple recurrent layers (Elman 1990) on x (N, T, I): batch_first=True is the default, unlike in torch.
+    def _masks(self, N: int, steps: tuple[int, ...]) -> tuple[Array | None, Array | None, Array | None]:
+        """Draw what a pass takes of new states at each step, and the mask of h in products."""
+        return None, None, self._recurrent_mask(N)
 
-    h_t = act(W x_t + b_ih + U h_{t-1} + b_hh). The keyword `nonlinearity`, "tanh" (default) or "relu", is act.
+    def _recurrent_mask(self, N: int) -> Array | None:
+        if self.recurrent_dropout == 0.0:
+            return None
+        return drop_mask(self.rng, self.recurrent_dropout, (N, self._output_width), self.dtype)
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import rnncore as rc
-    >>> layer = rc.RNN(3, 8, nonlinearity="relu", rng=0)
-    >>> y, h_n = layer(np.ones((2, 5, 3)))
-    >>> y.shape, h_n.shape
-    ((2, 5, 8), (1, 2, 8))
-    """
-
-    _gates = 1
-    _states = 1
-
-    def __init__(
+    def _pull_back(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        nonlinearity: str = "tanh",
-        checkpoint_every: int | None = None,
-        models: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        call: _Call,
+        layers: list[_LayerTape],
+        y_shape: tuple[int, ...],
+        reset_state: State,
+        dy: ArrayLike | None = None,
+        dstate: State = None,
+    ) -> Any:
+        dseries = call.gradient_of_series(dy, y_shape, self.dtype)
+        batch = (call.N,) if call.unbatched is None else ()
+        dlast = []
+        for part in self._state_parts("dstate", dstate, batch):
+            if part is not None:
+                part = as_array("dstate", part if batch else part[:, np.newaxis], self.dtype)
+            dlast.append(part)
+        P, D, passes = self._output_width, 1 + self.bidirectional, self._passes()
+        dfirst: list[tuple[Array, ...]] = [()] * len(passes)
+        dstarts: list[tuple[Array | None, ...]] = [()] * len(passes)
+        for k in reversed(range(self.num_layers)):
+            layer = layers[k]
+            dx: Array | None = None
+            for d in range(D):
+                index = k * D + d
+                dy_pass = dseries
+                if dseries is not None and D > 1:
+                    dy_pass = np.ascontiguousarray(dseries[..., d * P : (d + 1) * P])
+                result = layer.recordings[d].pull_back(dy_pass, tuple(of_pass(part, index) for part in dlast))
+                assert result is not None
+                dx_pass, dweights, dfirst[index], dstarts[index] = result
+                dx = dx_pass if dx is None else dx + dx_pass  # both None if x is a lookup
+                for total, gradient in zip(self._weight_gradients[index], dweights, strict=True):
+                    if total is not None:
+                        total += gradient
+            if dx is not None:
+                if layer.masked is not None:
+                    dx = dx * layer.masked
+                if layer.dropped is not None:
+                    dx = dx * layer.dropped
+                if layer.skips and dseries is not None:
+                    dx = dx + dseries
+            dseries = dx
+        if self.learn_initial_state:
+            self._add_initial_gradients(call, dfirst, dstarts)
+        dinput = None if dseries is None else call.series_as_given(dseries)
+        dinitial = tuple(np.stack(parts) for parts in zip(*dfirst, strict=True))
+        result = dinput, self._joined(call.state_as_given(dinitial))
+        if reset_state is None:
+            return result
+        given = self._state_parts("reset_state", reset_state, batch, shared=True)
+        dreset = []
+        for part, parts in zip(given, zip(*dstarts, strict=True), strict=True):
+            if part is None:
+                dreset.append(None)
+            elif batch and part.ndim == 2:  # one for all sequences
+                dreset.append(np.stack([gradient.sum(axis=0) for gradient in parts]))
+            else:
+                dreset.append(call.state_as_given((np.stack(parts),))[0])
+        return *result, self._joined(tuple(dreset))
+
+    def _add_initial_gradients(
+        self, call: _Call, dfirst: list[tuple[Array, ...]], dstarts: list[tuple[Array | None, ...]]
     ) -> None:
-        self._cell = functional._rnn_cell(nonlinearity)
-        self.nonlinearity = nonlinearity
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            checkpoint_every=checkpoint_every,
-            models=models,
-            dtype=dtype,
-            rng=rng,
-        )
+        """Add the gradients of states that learned ones stood in for."""
+        for index, (_, suffix, _) in enumerate(self._passes()):
+            for s, name in enumerate(self._state_names):
+                total = self.gradients[f"initial_{name}{suffix}"]
+                if call.state[s] is None:
+                    total += dfirst[index][s].sum(axis=0)
+                start = dstarts[index][s]
+                if call.starts and call.starts[s] is None and start is not None:
+                    total += start.sum(axis=0)
 
 
-class LSTM(_Recurrent):
-    """Long short-term memory layers on x (N, T, I): batch_first=True is the default, unlike in torch.
-
-    Hochreiter & Schmidhuber 1997, with a forget gate; gates in the order i, f, g, o. The state is a tuple (h, c). For
-    the equations see `rnncore.functional.lstm`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import rnncore as rc
-    >>> layer = rc.LSTM(3, 8, num_layers=2, bidirectional=True, rng=0)
-    >>> layer
-    LSTM(3, 8, num_layers=2, bidirectional=True)
-    >>> x = np.ones((2, 5, 3), dtype=np.float32)
-    >>> y, (h_n, c_n) = layer(x)
-    >>> y.shape, h_n.shape
-    ((2, 5, 16), (4, 2, 8))
-    >>> (y, state), pull_back = layer.vjp(x)
-    >>> dx, (dh_0, dc_0) = pull_back(2 * y)  # the gradients of sum(y**2)
-    >>> layer.flat_parameters -= 0.1 * layer.flat_gradients  # one step of gradient descent
-    """
-
-    _gates = 4
-    _states = 2
-    _cell = Cell.lstm
+def of_pass(part: Array | None, index: int) -> Array | None:
+    """Return the state of one pass."""
+    return None if part is None else part[index]
 
 
-class GRU(_Recurrent):
-    """Layers of gated recurrent units on x (N, T, I): batch_first=True is the default, unlike in torch.
+class _LayerTape(NamedTuple):
+    """What one layer of a stack leaves for its pull-back."""
 
-    Cho et al. 2014 in the reset-after form; gates in the order r, z, n. For the equations see
-    `rnncore.functional.gru`.
+    recordings: list[Any]  # of each direction
+    dropped: Array | None  # masks of what it read
+    masked: Array | None
+    skips: bool
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import rnncore as rc
-    >>> layer = rc.GRU(3, 8, rng=0)
-    >>> sorted(layer.parameters)
-    ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
-    >>> y, h_n = layer(np.ones((2, 5, 3)), lengths=[5, 0])
-    >>> y[1].any()
-    np.False_
-    """
 
-    _gates = 3
-    _states = 1
-    _cell = Cell.gru
+class _Call(NamedTuple):
+    """The arguments of a call as the core takes them, and the way back to what the caller has."""
+
+    x: Any
+    series: Any  # (N, T, I), (T, N, I) or (R, I); or a Lookup
+    state: tuple[Array | None, ...]  # each (D*L, N, size)
+    rows: Any  # lengths, or the structure of ragged sequences
+    mask: Array | None
+    starts: tuple[Array | None, ...]  # of states after resets, if there is a mask
+    N: int
+    unbatched: int | None  # the axis of 1 that the caller does not have
+
+    def series_as_given(self, y: Array) -> Any:
+        if isinstance(self.x, Ragged):
+            return self.x.with_data(y)
+        return y if self.unbatched is None else y.squeeze(self.unbatched)
+
+    def state_as_given(self, parts: tuple[Array, ...]) -> tuple[Array, ...]:
+        return parts if self.unbatched is None else tuple(part[:, 0] for part in parts)
+
+    def gradient_of_series(self, dy: ArrayLike | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+        if dy is None:
+            return None
+        if isinstance(self.x, Ragged):
+            return as_array("dy", self.x.arranged("dy", dy), dtype)
+        array = as_array("dy", dy, dtype)
+        expected = shape if self.unbatched is None else shape[: self.unbatched] + shape[self.unbatched + 1 :]
+        if array.shape != expected:
+            raise ValueError(f"dy: expected shape {expected}, got {array.shape}")
+        return array if self.unbatched is None else np.expand_dims(array, self.unbatched)
+
+    def of_steps(self, of_rows: Array, batch_first: bool) -> Array:
+        """Return (N, C), one row for each sequence, in a shape that goes with steps."""
+        if not isinstance(self.x, Ragged):
+            return of_rows[:, np.newaxis] if batch_first else of_rows[np.newaxis]
+        rows = np.empty(self.x.rows.rows, np.intp)
+        rows[self.x._joined_index()] = np.repeat(np.arange(self.N), self.x.lengths)
+        return of_rows[rows]

@@ -1,9 +1,10 @@
 """The specification: every cell in float64 NumPy, forward and backward, and the affine map that follows.
 
-This file is written to be read. A cell is two functions next to each other, its equations as comments; one
-loop over time runs any cell forward and one runs it backward; the public functions mirror those of
-`rnncore.functional`, argument by argument. The library is tested against this file and never calls it:
-nothing here is fast, and nothing here uses the compiled core.
+This file is written to be read. A cell is two functions next to each other, its equations as comments; the loop
+over time is that of `reference_loop`, where any cell runs; the public functions mirror those of
+`rnncore.functional`, argument by argument. Options of these cells, and other cells, are in `reference_cells`.
+The library is tested against these files and never calls them: nothing here is fast, and nothing here uses the
+compiled core.
 
 Letters: T steps, N batch rows, I inputs, H hidden units, G gates. `dv` is the gradient of `v`.
 """
@@ -12,13 +13,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from rnncore.reference_loop import (
+    Array,
+    Masks,
+    OptionalArray,
+    Parameters,
+    Pull,
+    State,
+    checked,
+    checked_lengths,
+    run_layer,
+)
 
 __all__ = ["gru", "gru_vjp", "linear", "linear_vjp", "lstm", "lstm_vjp", "rnn", "rnn_vjp"]
 
-Array = NDArray[np.float64]
-OptionalArray = ArrayLike | None  # None stands for zeros
-State = tuple[Array, ...]  # (h,) or (h, c), each (rows, H); the output h is always first
 Saved = tuple[Array, ...]  # what a step keeps for its backward
 
 
@@ -129,175 +139,54 @@ def sigmoid(a: Array) -> Array:
     return np.where(a >= 0.0, 1.0, e) / (1.0 + e)
 
 
-# ---------------------------------------------------------------------------------------------- the time loop
+# ------------------------------------------------------------------------------------------------- one layer
 
 
-class Weights(NamedTuple):
-    """The parameters of one layer in one direction, or their gradients."""
+class Layer:
+    """A cell with its two products: a step of the time loop."""
 
-    w_ih: Array  # (G*H, I)
-    w_hh: Array  # (G*H, H)
-    b_ih: Array  # (G*H,)
-    b_hh: Array  # (G*H,)
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
 
+    def step(self, w: Parameters, x: Array, state: State, masks: Masks) -> tuple[Array, State, Pull]:
+        x_gates = x @ w["w_ih"].T + w["b_ih"]
+        u_gates = state[0] @ w["w_hh"].T + w["b_hh"]
+        current, saved = self.cell.forward(x_gates, u_gates, state)
 
-class Step(NamedTuple):
-    """What the backward loop must know of one step."""
+        def pull(dy: Array, dstate: State, dw: Parameters) -> tuple[Array, State]:
+            dh, *dmemory = dstate
+            dx_gates, du_gates, direct = self.cell.backward(saved, (dh + dy, *dmemory))
+            dw["w_ih"] += dx_gates.T @ x
+            dw["w_hh"] += du_gates.T @ state[0]
+            dw["b_ih"] += dx_gates.sum(axis=0)
+            dw["b_hh"] += du_gates.sum(axis=0)
+            return dx_gates @ w["w_ih"], (direct[0] + du_gates @ w["w_hh"], *direct[1:])
 
-    t: int
-    rows: NDArray[np.intp]  # the batch rows with a valid input at t
-    anew: NDArray[np.bool_]  # (rows,), whether the state before it was that after a reset
-    h_previous: Array  # (rows, H)
-    saved: Saved
-
-
-def run_forward(
-    cell: Cell, weights: Weights, x: Array, state_0: State, lengths: NDArray[np.intp], reverse: bool,
-    resets: NDArray[np.bool_], state_reset: State,
-) -> tuple[Array, State, list[Step]]:  # fmt: skip
-    """Return y (T, N, H), the final state and the steps taken, for x (T, N, I) and resets (T, N).
-
-    Only rows with t < length take part in step t; the others keep their state. Counting t downwards, this
-    alone lets every row begin at its own last valid step, from its initial state.
-
-    A reset at t parts the steps t - 1 and t: forward, the state is `state_reset` before t is read, and in
-    reverse before t - 1 is.
-    """
-    T, N, _ = x.shape
-    y = np.zeros((T, N, weights.w_hh.shape[1]))
-    state = tuple(s.copy() for s in state_0)
-    steps = []
-    for t in reversed(range(T)) if reverse else range(T):
-        rows = np.flatnonzero(t < lengths)
-        if not reverse:
-            anew = resets[t, rows]
-        else:
-            anew = resets[t + 1, rows] & (t + 1 < lengths[rows]) if t + 1 < T else np.full(len(rows), False)
-        previous = tuple(
-            np.where(anew[:, None], start[rows], s[rows]) for start, s in zip(state_reset, state, strict=True)
-        )
-        x_gates = x[t, rows] @ weights.w_ih.T + weights.b_ih
-        u_gates = previous[0] @ weights.w_hh.T + weights.b_hh
-        current, saved = cell.forward(x_gates, u_gates, previous)
-        for s, s_t in zip(state, current, strict=True):
-            s[rows] = s_t
-        y[t, rows] = current[0]
-        steps.append(Step(t, rows, anew, previous[0], saved))
-    return y, state, steps
+        return current[0], current, pull
 
 
-def run_backward(
-    cell: Cell, weights: Weights, x: Array, steps: list[Step], dy: Array, dstate_n: State
-) -> tuple[Array, Weights, State, State]:
-    """Return dx (T, N, I), the gradients of the weights, of the initial state and of the state after resets."""
-    dx = np.zeros_like(x)
-    dw_ih, dw_hh, db_ih, db_hh = (np.zeros_like(w) for w in weights)
-    dstate = tuple(ds.copy() for ds in dstate_n)
-    dstate_reset = tuple(np.zeros_like(ds) for ds in dstate_n)
-    for t, rows, anew, h_previous, saved in reversed(steps):
-        dh, *dmemory = (ds[rows] for ds in dstate)
-        dx_gates, du_gates, direct = cell.backward(saved, (dh + dy[t, rows], *dmemory))
-        dprevious = (direct[0] + du_gates @ weights.w_hh, *direct[1:])
-        for ds, ds_reset, ds_t in zip(dstate, dstate_reset, dprevious, strict=True):
-            ds[rows] = np.where(anew[:, None], 0.0, ds_t)
-            ds_reset[rows] += np.where(anew[:, None], ds_t, 0.0)
-        dx[t, rows] = dx_gates @ weights.w_ih
-        dw_ih += dx_gates.T @ x[t, rows]
-        dw_hh += du_gates.T @ h_previous
-        db_ih += dx_gates.sum(axis=0)
-        db_hh += du_gates.sum(axis=0)
-    return dx, Weights(dw_ih, dw_hh, db_ih, db_hh), dstate, dstate_reset
-
-
-# ---------------------------------------------------------------------------------------- the caller's layout
-
-
-def run_layer(
-    cell: Cell,
-    x: ArrayLike,
-    weights: tuple[ArrayLike, ArrayLike, OptionalArray, OptionalArray],
-    state_0: dict[str, OptionalArray],
-    lengths: ArrayLike | None,
-    reverse: bool,
-    batch_first: bool,
-    reset_mask: ArrayLike | None,
-    state_reset: dict[str, OptionalArray],
-) -> tuple[Array, State, Callable[..., tuple[Any, ...]]]:
-    """Return y, the final state and a pullback, all in the layout of the caller.
+def run(
+    cell: Cell, x: ArrayLike, weights: tuple[ArrayLike, ArrayLike, OptionalArray, OptionalArray],
+    state_0: dict[str, OptionalArray], lengths: ArrayLike | None, reverse: bool, batch_first: bool,
+    reset_mask: ArrayLike | None, state_reset: dict[str, OptionalArray],
+) -> tuple[Array, State, Callable[..., tuple[Any, ...]]]:  # fmt: skip
+    """Return y, the final state and a pullback.
 
     The pullback takes dy and the gradient of each final state, and returns the gradients of x, w_ih, w_hh,
     b_ih, b_hh, of each initial state and of each state after resets, None where that was not given.
-    Arguments are copied: changing them later does not change it.
     """
-    x = np.array(x, dtype=np.float64)
-    if x.ndim not in (2, 3):
-        raise ValueError(f"x: expected 2 or 3 dimensions, got shape {x.shape}")
-    batched = x.ndim == 3
-
-    # Inside, sequences are (T, N, ...) and states (N, H); one sequence alone is a batch of one row.
-    def to_steps(array: NDArray[Any]) -> NDArray[Any]:
-        return array[:, None] if not batched else array.swapaxes(0, 1) if batch_first else array
-
-    def from_steps(array: Array) -> Array:
-        return array[:, 0] if not batched else array.swapaxes(0, 1) if batch_first else array
-
-    x_steps = to_steps(x)
-    T, N, _ = x_steps.shape
-    batch = (N,) if batched else ()
     H = np.shape(weights[1])[-1]
-    shapes = (cell.gates * H, x.shape[-1]), (cell.gates * H, H), (cell.gates * H,), (cell.gates * H,)
-    w = Weights(*map(_checked, Weights._fields, weights, shapes))
-    initial = tuple(_checked(name, s, (*batch, H)).reshape(N, H) for name, s in state_0.items())
-    rows = _checked_lengths(lengths, batch, T).reshape(N)
-    resets = to_steps(_checked_resets(reset_mask, x.shape[:-1]))
-    starts = tuple(_checked_start(name, s, (*batch, H), reset_mask).reshape(N, H) for name, s in state_reset.items())
-    y_steps, final, steps = run_forward(cell, w, x_steps, initial, rows, reverse, resets, starts)
-    y = from_steps(y_steps)
+    GH = cell.gates * H
+    shapes = {"w_ih": (GH, *np.shape(x)[-1:]), "w_hh": (GH, H), "b_ih": (GH,), "b_hh": (GH,)}
+    named = dict(zip(shapes, weights, strict=True))
+    layout = lengths, reverse, batch_first, reset_mask, state_reset
+    y, final, pullback = run_layer(Layer(cell), x, named, shapes, state_0, [H] * len(state_0), *layout)
 
-    def start_gradient(given: OptionalArray, gradient: Array) -> Array | None:
-        if given is None:
-            return None
-        return gradient.sum(axis=0) if np.ndim(given) == 1 else gradient  # of one state for all rows
+    def pull(dy: OptionalArray, **dstate_n: OptionalArray) -> tuple[Any, ...]:
+        dx, dw, dinitial, dstarts = pullback(dy, **dstate_n)
+        return dx, *dw.values(), *dinitial, *dstarts
 
-    def pullback(dy: OptionalArray, **dstate_n: OptionalArray) -> tuple[Any, ...]:
-        dy_steps = to_steps(_checked("dy", dy, y.shape))
-        dfinal = tuple(_checked(name, ds, (*batch, H)).reshape(N, H) for name, ds in dstate_n.items())
-        dx, dw, dinitial, dstarts = run_backward(cell, w, x_steps, steps, dy_steps, dfinal)
-        of_starts = map(start_gradient, state_reset.values(), dstarts)
-        return from_steps(dx), *dw, *(ds.reshape(*batch, H) for ds in dinitial), *of_starts
-
-    return y, tuple(s.reshape(*batch, H) for s in final), pullback
-
-
-def _checked(name: str, value: OptionalArray, shape: tuple[int, ...]) -> Array:
-    """Return a float64 copy of `value` of exactly this shape: an oracle must not broadcast."""
-    array = np.zeros(shape) if value is None else np.array(value, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-    return array
-
-
-def _checked_lengths(lengths: ArrayLike | None, shape: tuple[int, ...], T: int) -> NDArray[np.intp]:
-    array = np.full(shape, T) if lengths is None else np.asarray(lengths)
-    if array.shape != shape:
-        raise ValueError(f"lengths: expected shape {shape}, got {array.shape}")
-    if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > T):
-        raise ValueError(f"lengths: expected integers from 0 to {T}, got {array}")
-    return array.astype(np.intp)
-
-
-def _checked_resets(reset_mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    array = np.full(shape, False) if reset_mask is None else np.array(reset_mask)
-    if array.dtype != np.bool_ or array.shape != shape:
-        raise ValueError(f"reset_mask: expected bool {shape}, got {array.dtype} {array.shape}")
-    return array
-
-
-def _checked_start(name: str, value: OptionalArray, shape: tuple[int, ...], reset_mask: ArrayLike | None) -> Array:
-    """Return a state after resets, which may be one for all rows."""
-    if value is not None and reset_mask is None:
-        raise ValueError(f"{name}: expected None, since there is no reset_mask")
-    return _checked(name, value if value is None or np.ndim(value) != 1 else np.broadcast_to(value, shape), shape)
+    return y, final, pull
 
 
 # --------------------------------------------------------------------------------------- the public functions
@@ -400,7 +289,7 @@ def rnn(
     """
     cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
     resets = reset_mask, {"h_reset": h_reset}
-    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n,), _ = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return RNNOutput(y, h_n)
 
 
@@ -430,7 +319,7 @@ def rnn_vjp(
     """
     cell, weights, state_0 = RNNCell(nonlinearity), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
     resets = reset_mask, {"h_reset": h_reset}
-    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n,), pullback = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> RNNGradients:
         return RNNGradients(*pullback(dy, dh_n=dh_n))
@@ -469,7 +358,7 @@ def lstm(
     """
     cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
     resets = reset_mask, {"h_reset": h_reset, "c_reset": c_reset}
-    y, (h_n, c_n), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n, c_n), _ = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return LSTMOutput(y, h_n, c_n)
 
 
@@ -492,7 +381,7 @@ def lstm_vjp(
     """
     cell, weights, state_0 = LSTMCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0, "c_0": c_0}
     resets = reset_mask, {"h_reset": h_reset, "c_reset": c_reset}
-    y, (h_n, c_n), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n, c_n), pullback = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None, dc_n: OptionalArray = None) -> LSTMGradients:
         return LSTMGradients(*pullback(dy, dh_n=dh_n, dc_n=dc_n))
@@ -529,7 +418,7 @@ def gru(
     """
     cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
     resets = reset_mask, {"h_reset": h_reset}
-    y, (h_n,), _ = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n,), _ = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
     return GRUOutput(y, h_n)
 
 
@@ -552,7 +441,7 @@ def gru_vjp(
     """
     cell, weights, state_0 = GRUCell(), (w_ih, w_hh, b_ih, b_hh), {"h_0": h_0}
     resets = reset_mask, {"h_reset": h_reset}
-    y, (h_n,), pullback = run_layer(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
+    y, (h_n,), pullback = run(cell, x, weights, state_0, lengths, reverse, batch_first, *resets)
 
     def vjp(dy: OptionalArray = None, dh_n: OptionalArray = None) -> GRUGradients:
         return GRUGradients(*pullback(dy, dh_n=dh_n))
@@ -629,17 +518,17 @@ def linear_vjp(
         raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
     value, slope = ACTIVATIONS[activation]
     x, w = np.array(x, dtype=np.float64), np.array(weight, dtype=np.float64)
-    b = _checked("bias", bias, w.shape[:1])
+    b = checked("bias", bias, w.shape[:1])
     valid = np.full(x.shape[:-1], True)
     if lengths is not None:
         N, T, _ = x.shape
-        valid = np.arange(T) < _checked_lengths(lengths, (N,), T)[:, None]
+        valid = np.arange(T) < checked_lengths(lengths, (N,), T)[:, None]
     y = np.zeros((*x.shape[:-1], len(w)))
     y[valid] = value(x[valid] @ w.T + b)
 
     def vjp(dy: ArrayLike) -> LinearGradients:
         # a = w x + b:   dx = w' da;  dw = sum of da x';  db = sum of da
-        da = _checked("dy", dy, y.shape)[valid] * slope(y[valid])
+        da = checked("dy", dy, y.shape)[valid] * slope(y[valid])
         dx = np.zeros_like(x)
         dx[valid] = da @ w
         return LinearGradients(dx, da.T @ x[valid], da.sum(axis=0))

@@ -27,9 +27,10 @@ class Stateful(NamedTuple):
     """A stage that has a state."""
 
     stage: int  # of the program, an embedding not counted
-    parts: int
+    names: tuple[str, ...]  # of its parts, and their
+    sizes: tuple[int, ...]
     layers: int
-    hidden_size: int
+    initial: tuple[Array, ...] | None  # what a sequence begins with, each (L, 1, size); None for zeros
 
 
 # What `Layer._stream_stages` returns: where a layer has its states, in the form of its state.
@@ -183,7 +184,7 @@ class Stream(_core.Stream):
         Parameters
         ----------
         state : optional
-            Its state, as `row_state` returns one. Default: zeros.
+            Its state, as `row_state` returns one. Default: that of `reset`.
 
         Returns
         -------
@@ -206,7 +207,7 @@ class Stream(_core.Stream):
         self._detach(row)
 
     def reset(self, rows: int | Sequence[int] | Array | None = None) -> None:
-        """Set the states of rows to zeros, as at their first step.
+        """Set the states of rows to what they are at their first step: zeros, unless a layer has learned others.
 
         Parameters
         ----------
@@ -294,13 +295,13 @@ class Stream(_core.Stream):
 
     def _named(self, leaf: Stateful) -> dict[str, Array]:
         parts = self._read_state(leaf.stage, 0, self.batch_size)
-        return {f"{leaf.stage}.{part}": array for part, array in zip("hc", parts, strict=False)}
+        return {f"{leaf.stage}.{part}": array for part, array in zip(leaf.names, parts, strict=True)}
 
     def _read(self, of: Any, begin: int, end: int, alone: bool) -> State:
         if isinstance(of, Stateful):
             parts = self._read_state(of.stage, begin, end)
             arrays = tuple(part[:, 0] for part in parts) if alone else parts
-            return arrays if of.parts > 1 else arrays[0]
+            return arrays if len(of.names) > 1 else arrays[0]
         return None if of is None else tuple(self._read(part, begin, end, alone) for part in of)
 
     def _write_all(self, begin: int, end: int, state: State, alone: bool) -> None:
@@ -313,13 +314,18 @@ class Stream(_core.Stream):
     def _checked(self, of: Any, state: State, batch: tuple[int, ...]) -> Iterator[tuple[Stateful, tuple[Array, ...]]]:
         """Go through the stages that have states, with what theirs are to be."""
         if isinstance(of, Stateful):
-            expected = (of.layers, *batch, of.hidden_size)
-            parts = (state,) * of.parts if state is None or of.parts == 1 else state
-            if not isinstance(parts, tuple | list) or len(parts) != of.parts:
-                raise TypeError(f"state: expected None or a tuple (h, c), got {type(state).__name__}")
+            parts = (state,) * len(of.names) if state is None or len(of.names) == 1 else state
+            if not isinstance(parts, tuple | list) or len(parts) != len(of.names):
+                names = ", ".join(of.names)
+                raise TypeError(f"state: expected None or a tuple ({names}), got {type(state).__name__}")
+            initial = of.initial or (np.zeros((), self.dtype),) * len(parts)
             arrays = []
-            for part in parts:
-                array = np.zeros(expected, self.dtype) if part is None else as_array("state", part, self.dtype)
+            for part, size, first in zip(parts, of.sizes, initial, strict=True):
+                if part is None:
+                    shape = of.layers, *(batch or (1,)), size
+                    arrays.append(np.ascontiguousarray(np.broadcast_to(first, shape)))
+                    continue
+                array, expected = as_array("state", part, self.dtype), (of.layers, *batch, size)
                 if array.shape != expected:
                     raise ValueError(f"state: expected shape {expected}, got {array.shape}")
                 arrays.append(array if batch else np.expand_dims(array, 1))

@@ -1,4 +1,4 @@
-"""Checks of gradients written by hand: of any vjp, and of any layer with the interface of rnncore's layers.
+"""Checks of gradients written by hand: of any vjp, of one step in Python, and of any layer like rnncore's.
 
 Use them on your own layers too. They need NumPy alone, nothing of the compiled core, and raise
 AssertionError, so they work under any test runner.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_gradients", "check_layer"]
+__all__ = ["check_cell", "check_gradients", "check_layer"]
 
 Array = NDArray[Any]
 State = Any  # None, one array (D*L, N, H), or a tuple of states
@@ -197,6 +197,179 @@ def _require(condition: bool | np.bool, message: str) -> None:
     """Assert, also under ``python -O``."""
     if not condition:
         raise AssertionError(message)
+
+
+# ------------------------------------------------------------------------------------------------------ cells
+
+
+class Cell(Protocol):
+    """What `check_cell` expects of a cell, beside the sizes that are named there."""
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """Writable arrays by name."""
+
+    def step(self, x: Array, state: State) -> tuple[Array, State]:
+        """Return ``(y, state)``."""
+
+    def step_vjp(self, x: Array, state: State) -> tuple[tuple[Array, State], Callable[..., Any]]:
+        """Return ``(y, state)`` and ``pull_back(dy, dstate) -> (dx, dstate, dparameters)``."""
+
+
+def check_cell(
+    cell: Cell,
+    x: ArrayLike | None = None,
+    state: State = None,
+    *,
+    rng: np.random.Generator | int | None = None,
+    eps: float | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> None:
+    """Check one step of a cell and its vjp, before they are run over time; the cell is left as it was found.
+
+    - ``step_vjp`` returns the very output of ``step``; neither they nor the pull-back change what they are given, nor
+      the parameters; and the pull-back gives the same again when it is called again.
+    - Output, state and gradients have the shapes and the type of what they belong to, and there is a gradient of every
+      parameter.
+    - The gradients of x, of the state and of every parameter agree with central differences.
+    - A row alone gives, but for rounding, what it gives in its batch.
+
+    Parameters
+    ----------
+    cell : rnncore.Recurrent, or what has its ``step``, ``step_vjp`` and ``parameters``
+        float64 finds errors that float32 hides.
+    x : array_like, (n, I), optional
+        Input of one step. Default: three rows of the cell's ``input_size`` and ``dtype``, at random.
+    state : array_like (n, ...) or tuple of such, optional
+        State before it. Default: at random, of the cell's ``state_size``.
+    rng, eps, rtol, atol
+        As for `check_gradients`.
+
+    Raises
+    ------
+    AssertionError
+        If something is not so, saying what, expected and got.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> class Wrong(rc.Recurrent):
+    ...     def __init__(self, size, **options):
+    ...         self.size = size
+    ...         super().__init__({"decay": (size,)}, size, size, **options)
+    ...
+    ...     def step_vjp(self, x, h):
+    ...         d = self.parameters["decay"]
+    ...         new = np.tanh(x + d * h)
+    ...
+    ...         def pull_back(dy, dh):
+    ...             da = (dy + dh) * (1 - new)  # it is new * new
+    ...             return da, d * da, {"decay": (da * h).sum(axis=0)}
+    ...
+    ...         return (new, new), pull_back
+    >>> check_cell(Wrong(4, dtype="float64", rng=0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    AssertionError: gradient of x: expected a projection of ...
+    """
+    rng = np.random.default_rng(0 if rng is None else rng)
+    of: Any = cell  # has sizes too, if they are needed
+    x = rng.standard_normal((3, of.input_size)).astype(of.dtype) if x is None else np.asarray(x)
+    if state is None:
+        sizes = of.state_size if isinstance(of.state_size, tuple | list) else (of.state_size,)
+        shapes = [(len(x), *(size if isinstance(size, tuple | list) else (size,))) for size in sizes]
+        parts = tuple(rng.uniform(-0.5, 0.5, shape).astype(x.dtype) for shape in shapes)
+        state = parts if isinstance(of.state_size, tuple | list) else parts[0]
+    parameters = dict(getattr(cell, "parameters", {}))
+    saved = {name: parameter.copy() for name, parameter in parameters.items()}
+
+    output, pull_back = _unchanged("step_vjp", cell.step_vjp, (x, state), parameters)
+    _require_like("state from step_vjp", output[1], state)
+    _require(np.ndim(output[0]) == 2, f"y from step_vjp: expected (n, O), got {np.shape(output[0])}")
+    _require_like("y from step_vjp", output[0], np.empty((len(x), np.shape(output[0])[1]), x.dtype))
+    O = getattr(cell, "output_size", None)
+    _require(O in (None, output[0].shape[1]), f"y from step_vjp: expected {O} outputs, got {output[0].shape[1]}")
+    _require_same(
+        "the output of step_vjp and that of step", output, _unchanged("step", cell.step, (x, state), parameters)
+    )
+
+    dy, dstate = rng.standard_normal(output[0].shape).astype(x.dtype), _random_like(rng, output[1])
+    pulled = _unchanged("the pull-back", pull_back, (dy, dstate), parameters)
+    count = len(pulled) if isinstance(pulled, tuple) else type(pulled).__name__
+    _require(
+        count == 3 or (count == 2 and not saved), f"the pull-back: expected (dx, dstate, dparameters), got {count}"
+    )
+    _require_like("dx from the pull-back", pulled[0], x)
+    _require_like("dstate from the pull-back", pulled[1], state)
+    gradients = pulled[2] if count == 3 else {}
+    _require(set(gradients) >= set(saved), f"dparameters: expected the names {list(saved)}, got {list(gradients)}")
+    for name, parameter in saved.items():
+        _require_like(f"dparameters[{name!r}]", gradients[name], parameter)
+    again = pull_back(dy, dstate)
+    _require_close("the pull-back, called again", [again[0], *_leaves(again[1])], [pulled[0], *_leaves(pulled[1])])
+
+    def function(x: Array, *arrays: Array) -> tuple[tuple[Array, ...], Callable[..., tuple[Any, ...]]]:
+        remaining = iter(arrays)
+        given = _in_form_of(state, [next(remaining) for _ in _leaves(state)])
+        for parameter in parameters.values():
+            parameter[...] = next(remaining)
+        (y, new), pull_back = cell.step_vjp(x, given)
+
+        def vjp(dy: Array, *dnew: Array) -> tuple[Any, ...]:
+            dx, dgiven, *dparameters = pull_back(dy, _in_form_of(new, dnew))
+            return dx, *_leaves(dgiven), *(dparameters[0][name] for name in parameters)
+
+        return (y, *_leaves(new)), vjp
+
+    states = [f"state {i}" for i in range(len(_leaves(state)))]
+    try:
+        check_gradients(
+            function,
+            [x, *_leaves(state), *saved.values()],
+            names=["x", *(states if len(states) > 1 else ["state"]), *saved],
+            rng=rng,
+            eps=eps,
+            rtol=rtol,
+            atol=atol,
+        )
+    finally:
+        for name, parameter in parameters.items():
+            parameter[...] = saved[name]
+    for n in range(len(x)):
+        of_row = [leaf[n : n + 1] for leaf in _leaves(state)]
+        y, new = cell.step(x[n : n + 1], _in_form_of(state, of_row))
+        in_batch = [leaf[n : n + 1] for leaf in (output[0], *_leaves(output[1]))]
+        _require_close(f"row {n} alone and in its batch", [y, *_leaves(new)], in_batch)
+
+
+def _unchanged(title: str, function: Callable[..., Any], arguments: Any, parameters: Mapping[str, Array]) -> Any:
+    """Call a function, and require that its arguments and the parameters are then what they were."""
+    given = [*_leaves(arguments), *parameters.values()]
+    before = [array.copy() for array in given]
+    result = function(*arguments)
+    names = [f"argument {i}" for i in range(len(given) - len(parameters))] + [
+        f"parameters[{name!r}]" for name in parameters
+    ]
+    for name, array, copied in zip(names, given, before, strict=True):
+        _require(np.array_equal(array, copied, equal_nan=True), f"{title}: expected {name} unchanged, got other values")
+    return result
+
+
+def _random_like(rng: np.random.Generator, state: State) -> State:
+    return _in_form_of(state, [rng.standard_normal(leaf.shape).astype(leaf.dtype) for leaf in _leaves(state)])
+
+
+def _require_like(title: str, got: State, expected: State) -> None:
+    """Require the form, the shapes and the types of another array or tuple of arrays."""
+    described = [
+        [
+            (str(leaf.dtype), leaf.shape) if isinstance(leaf, np.ndarray) else type(leaf).__name__
+            for leaf in _leaves(each)
+        ]
+        for each in (got, expected)
+    ]
+    same_form = isinstance(got, tuple) == isinstance(expected, tuple)
+    _require(same_form and described[0] == described[1], f"{title}: expected {described[1]}, got {described[0]}")
 
 
 # ----------------------------------------------------------------------------------------------------- layers

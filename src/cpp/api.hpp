@@ -2,8 +2,8 @@
 // set by kernels/table.cpp and called by the engine. No function is defined here: an inline one would be merged by the
 // linker across instruction sets.
 //
-// Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, O outputs, G gates, L lanes of a vector, R
-// packed rows. Sizes are signed 64-bit. A shape in a comment is row-major.
+// Letters, everywhere: T steps, N batch rows, I inputs, H hidden units, P numbers of h (H unless h is projected), O
+// outputs, G gates, L lanes of a vector, R packed rows. Sizes are signed 64-bit. A shape in a comment is row-major.
 //
 // Packed rows: the batch is sorted by length, longest first, and stored step by step. Step t owns the packed rows
 // [offset[t], offset[t] + count[t]); count never grows, so the rows alive at t are a prefix of those alive at t-1.
@@ -15,12 +15,77 @@
 
 namespace rnncore {
 
-enum class Cell : int { rnn_tanh, rnn_relu, lstm, gru };
-inline constexpr int kCells = 4;
-inline constexpr int kMaxStates = 2;
+enum class Cell : int {
+    rnn_tanh,
+    rnn_relu,
+    lstm,
+    gru,
+    // those that take Options
+    rnn_rows,
+    lstm_rows,
+    lstm_coupled,
+    gru_rows,
+    gru_before,
+};
+inline constexpr int kCells = 9;
+inline constexpr int kMaxStates = 4;
+inline constexpr int kMaxProducts = 2;
 
-enum class Activation : int { none, tanh, sigmoid, relu };
-inline constexpr int kActivations = 4;
+enum class Activation : int {
+    none,
+    tanh,
+    sigmoid,
+    relu,
+    hard_sigmoid,
+    softsign,
+    affine,
+    leaky_relu,
+    thresholded_relu,
+    scaled_tanh,
+    elu,
+    softplus,
+};
+inline constexpr int kActivations = 12;
+inline constexpr int kPlainActivations = 4;  // those in front, which affine layers have
+
+// An activation and its parameters, if it has any.
+struct Curve {
+    Activation kind;
+    double alpha, beta;
+};
+
+// What a layer adds to its cell's equations, if the cell works row by row (kernels/rowwise.hpp). Others ignore it.
+struct Options {
+    Curve activation{Activation::tanh, 0, 0};               // in the place of tanh
+    Curve recurrent_activation{Activation::sigmoid, 0, 0};  // in the place of the sigmoid of gates
+    bool peephole = false;
+    bool layer_norm = false;
+    double gate_clip = 0, cell_clip = 0;  // bounds of what goes into a gate and of the cell state; 0 for none
+    // h' = h + take (h~ - h), where h~ is what the cell makes of h: a constant, times an element of a mask if there is
+    // one. Likewise c.
+    double take[2] = {1, 1};
+};
+
+// A product of a step: rows (K) times weights (columns, K), which are the rows from `first` on of w_hh, or w_hr.
+struct Product {
+    int64_t K, columns, first;
+    bool projects;
+};
+
+// What a layer of a cell with some options takes.
+struct Needs {
+    int64_t state[kMaxStates];  // sizes of the states of a row
+    bool carry[kMaxStates];     // whether part of their gradients reaches the state before not through products
+    bool split_gradient;        // whether du differs from dx
+    int products;               // the first multiplies h
+    Product product[kMaxProducts];
+    int64_t saved;         // numbers that forward leaves for backward, of a row and step, besides states and operands
+    int64_t vectors;       // numbers of the parameters that are not matrices
+    int64_t forward_row;   // numbers of workspace for each row of a step,
+    int64_t forward_once;  // and for all of them
+    int64_t backward_row;  // likewise
+    int64_t backward_once;
+};
 
 // Indices [begin, end): of steps, of sorted rows, of panels of hidden units.
 struct Span {
@@ -40,55 +105,67 @@ struct Batch {
 template <class T>
 struct Forward {
     Batch batch;
-    int64_t I, H;
+    Options options;
+    int64_t I, H, P;
     const T* x;             // (caller rows, I); with tokens a table, (V, I)
     const int64_t* tokens;  // (caller rows) or null: the row of the table that is each row's input
     const T* table_pre;     // (V, G*H) or null: pre of all rows of the table, for `forward` to find its rows in
-    bool packed;  // whether W, U and the biases are packed by pack_gates, or as the caller has them: then biases may be
+    bool packed;  // whether W, U and the biases are packed by `pack`, or as the caller has them: then biases may be
                   // null, and there is no more than one step of unpacked_rows
     const T* w;
-    const T* u;
     const T* b_ih;
-    const T* b_hh;
-    T* y;                   // (caller rows, y_stride), of which the first H columns are written; or null
-    int64_t y_stride;       // at least H
-    T* last[kMaxStates];    // (N, H) final states, or null
-    bool keep;              // training: keep every state and what backward needs, from the step kept_from on
-    int64_t kept_from;      // its first packed row is row 0 of `saved`, and the states before it are rows [0, N)
-    T* states[kMaxStates];  // (N + rows kept, H) if keep, otherwise two slots (2, N, H)
-    T* saved;               // (rows kept, saved * H) if keep
+    const T* u[kMaxProducts];     // weights of the products, and their
+    const T* b_hh[kMaxProducts];  // biases
+    const T* vectors;             // (vectors), never packed
+    const T* take[2];             // (caller rows, state) masks of what is taken of the new h and c, or null
+    const T* recurrent_mask;      // (N, P) in the caller's order: factors of h in the products; or null
+    T* y;                         // (caller rows, y_stride), of which the first P columns are written; or null
+    int64_t y_stride;             // at least P
+    T* last[kMaxStates];          // (N, state) final states, or null
+    bool keep;                    // training: keep every state and what backward needs, from the step kept_from on
+    int64_t kept_from;            // its first packed row is row 0 of `saved`, and the states before it are rows [0, N)
+    T* states[kMaxStates];        // (N + rows kept, state) if keep, otherwise two slots (2, N, state)
+    T* saved;                     // (rows kept, saved) if keep
+    T* operands[kMaxProducts];    // (rows kept, K) if keep: what the products multiply; null where that is h itself
 };
 
 template <class T>
 struct Backward {
     Batch batch;
-    int64_t H;
-    int64_t kept_from;            // as in Forward
-    const T* states[kMaxStates];  // (N + rows kept, H)
-    const T* saved;               // (rows kept, saved * H)
-    const T* u;                   // U, packed by pack_columns; or the caller's (G*H, H) and its stride H
-    int64_t u_stride;             // 0 if packed
-    const T* dy;                  // (caller rows, H) or null
-    const T* dlast[kMaxStates];   // (N, H) or null
-    T* dfirst[kMaxStates];        // (N, H) gradients of the initial states
-    T* dh_carry;                  // (N, H) gradient of h that bypasses U; null unless the cell has one
-    T* dc;                        // (N, H) gradient of the cell state; null unless the cell has one
-    Span chunk;                   // steps whose gate gradients are in memory
-    const T* du_next;             // (N, G*H) du of the step after the chunk
-    T* dx_gates;                  // (rows of the chunk, G*H)
-    T* du_gates;                  // the same memory unless the cell splits its gradient
+    Options options;
+    int64_t H, P;
+    int64_t kept_from;            // as in Forward, and so are
+    const T* states[kMaxStates];  // (N + rows kept, state)
+    const T* saved;               // (rows kept, saved)
+    const T* operands[kMaxProducts];
+    const T* vectors;
+    const T* take[2];
+    const T* recurrent_mask;
+    const T* u[kMaxProducts];         // weights of products, packed by pack_columns; or the caller's (columns, K)
+    int64_t u_stride[kMaxProducts];   // and K, or 0 if packed
+    const T* dy;                      // (caller rows, P) or null
+    const T* dlast[kMaxStates];       // (N, state) or null
+    T* dfirst[kMaxStates];            // (N, state) gradients of the initial states
+    T* carry[kMaxStates];             // (N, state) gradients that bypass the products; null unless the cell has one
+    Span chunk;                       // steps whose gate gradients are in memory
+    const T* du_next;                 // (N, du_stride) du of the first product in the step after the chunk
+    T* dx_gates;                      // (rows of the chunk, G*H)
+    T* du[kMaxProducts];              // (rows of the chunk, du_stride), of which the first columns are the product's:
+    int64_t du_stride[kMaxProducts];  // a part of dx_gates unless the gradients differ
+    T* sums;                          // (N, vectors) gradients of the vectors, of each row; added to
 };
 
 // C += A' B, summed over packed rows: the gradients of weights and biases. A has a last column of ones, so the last row
 // of C is the column sum of B.
 template <class T>
 struct OuterProduct {
-    int64_t rows;     // to sum over
-    int64_t M;        // columns of A, that of ones among them
-    int64_t columns;  // of B and C
-    T* a;             // A, packed by pack_outer_rows
-    const T* b;       // (rows, columns)
-    T* c;             // (panels, M, panel width)
+    int64_t rows;      // to sum over
+    int64_t M;         // columns of A, that of ones among them
+    int64_t columns;   // of B and C
+    int64_t b_stride;  // at least columns
+    T* a;              // A, packed by pack_outer_rows
+    const T* b;        // (rows, b_stride)
+    T* c;              // (panels, M, panel width)
 };
 
 // An affine map with an activation: y = act(x W' + b), W (O, I), at the rows of the caller's arrays that caller_row
@@ -200,22 +277,22 @@ template <class T>
 struct CellKernels {
     int gates;
     int states;
-    int saved;
-    bool hidden_carry;
-    bool split_gradient;
+    bool input_in_loop;  // whether the time loop makes the product with W where there is no pre
+    int packed_gates;    // `pack` fills whole vectors for each of so many parts of the rows
+    Needs (*needs)(const Options&, int64_t H, int64_t P);
     // Hidden units come in panels, and a kernel works on a span of them: the results of one panel need nothing of
     // another but the state before the step (forward) or du of the step after (backward).
     int64_t (*forward_panels)(int64_t H);
     int64_t (*backward_panels)(int64_t H);
-    // out: (G*H, K) with gates interleaved, [H/L][K][gate][L]. A bias is the case K = 1.
-    void (*pack_gates)(const T* w, int64_t K, int64_t H, T* out);
+    // w (rows, K), the input weights or those of a product, in panels. A bias is the case K = 1.
+    void (*pack)(const T* w, int64_t K, int64_t rows, T* out);
     // pre (rows, G*H): the rows x_rows[i] (I) of the input times W, plus b_ih.
     void (*input)(const Forward<T>&, int64_t rows, const T* const* x_rows, Span panels, T* pre);
     // Steps `time` of the sorted rows `rows`. pre begins with the first of these rows at the first of these steps; if
     // null, there is a table_pre, or the product with W is made on the way (worth it for small I).
-    void (*forward)(const Forward<T>&, Span time, Span rows, Span panels, const T* pre);
-    // Steps `time` of the chunk, last first, of the sorted rows `rows`: fills dx_gates and du_gates.
-    void (*backward)(const Backward<T>&, Span time, Span rows, Span panels);
+    void (*forward)(const Forward<T>&, Span time, Span rows, Span panels, const T* pre, T* workspace);
+    // Steps `time` of the chunk, last first, of the sorted rows `rows`: fills dx_gates and du.
+    void (*backward)(const Backward<T>&, Span time, Span rows, Span panels, T* workspace);
     // What is left at the first step: the gradients of the initial states.
     void (*backward_first)(const Backward<T>&, Span rows);
 };

@@ -11,8 +11,9 @@
 namespace rnncore {
 namespace {
 
-// Columns of a table that are summed at a time.
+// Columns of a table, and of the gradients of vectors, that are summed at a time.
 constexpr int64_t kTableColumns = 64;
+constexpr int64_t kVectorColumns = 256;
 
 // One group of rows of the tape, and how its steps and rows are cut.
 template <class T>
@@ -48,8 +49,12 @@ template <class T>
 void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& tape, const Output<const T>& cotangents,
               const Gradients<T>& gradients) {
     const Kernels<T>& kernels = precision<T>(*tape.kernels);
-    const CellKernels<T>& cell = kernels.cells[static_cast<int>(weights.cell)];
+    const CellKernels<T>& cell = kernels.cells[static_cast<int>(weights.spec.cell)];
     const int64_t H = weights.H, I = weights.I, GH = cell.gates * H;
+    const Needs needs = cell.needs(weights.spec.options, H, weights.P);
+    const auto each_state = [&](auto f) {
+        for (int s = 0; s < cell.states; ++s) f(s, needs.state[s]);
+    };
 
     int64_t R = 0, N = 0;  // packed rows of all groups, rows of the largest
     for (const typename Tape<T>::Group& group : tape.groups) {
@@ -57,9 +62,9 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
         N = std::max(N, group.plan.batch().N);
         if (!input.tokens) group.plan.clear_padding(gradients.x, I);
     }
-    const int threads = threads_for(3.0 * static_cast<double>(R) * static_cast<double>(GH * (I + H)));
+    const int threads = threads_for(3.0 * static_cast<double>(R) * static_cast<double>(GH * I + product_size(needs)));
     const int64_t hidden_panels = cell.backward_panels(H);
-    const Cut cut = cut_pass(threads, N, static_cast<double>(GH * H) * sizeof(T), hidden_panels);
+    const Cut cut = cut_pass(threads, N, static_cast<double>(product_size(needs)) * sizeof(T), hidden_panels);
     std::vector<Group<T>> groups;
     groups.reserve(tape.groups.size());
     int64_t chunk_rows = 0;
@@ -77,7 +82,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                     std::max(segment_rows, group.batch.offset[segments[s]] - group.batch.offset[segments[s - 1]]);
             }
         }
-        segment_kept = Kept<T>(cell, N, segment_rows, H);
+        segment_kept = Kept<T>(needs, N, segment_rows, input.recurrent_mask != nullptr);
         for (Group<T>& group : groups) {
             group.kept = &segment_kept;
             group.run_again = recomputation(*tape.stack, input, *group.tape, segment_kept, threads);
@@ -87,90 +92,142 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
 
     // For few rows, neither the weights nor the operands of the products over rows are packed.
     const bool few_rows = R > 0 && R <= kernels.few_rows;
-    const bool pack_u = !few_rows || H % kernels.lanes != 0, pack_w = !few_rows || I % kernels.lanes != 0;
+    const auto must_pack = [&](int64_t columns) { return !few_rows || columns % kernels.lanes != 0; };
+    const bool pack_w = must_pack(I);
 
     // Gradients of gates are summed by tokens first, and their products with W and the table made then; or dx is made
     // row by row, in packed order, and then summed.
     const bool whole_table = !few_rows && input.whole_table(R);
     const bool sum_dx = input.tokens && !whole_table;
-    std::vector<int64_t> in_order(static_cast<size_t>(input.tokens ? chunk_rows : 0));
+    const bool operands = input.recurrent_mask || needs.products > 1;
+    std::vector<int64_t> in_order(static_cast<size_t>(input.tokens || operands ? chunk_rows : 0));
     std::iota(in_order.begin(), in_order.end(), int64_t{0});
+    const std::vector<int64_t> one_row(static_cast<size_t>(needs.vectors > 0 ? N : 0));
 
-    // The products over rows: dW_ih += dx' [x | 1] and dW_hh += du' [h_{t-1} | 1], transposed.
-    const int64_t panels = few_rows ? 1 : (GH + kernels.panel - 1) / kernels.panel;
-    const int64_t sum_columns = round_up(GH, kernels.lanes);
-    struct Product {
-        int64_t M;
-        T* gradient;
-        T* sums;
+    // The sums over rows: dW_ih += dx' [x | 1] and, of every product, dU += du' [h_{t-1} or operand | 1], transposed.
+    struct Sum {
+        int64_t M, columns;
+        T *gradient, *sums;  // (columns, M - 1), (columns) or null
         const T* b;
-        int64_t tiles;
+        int64_t b_stride;
+        int64_t panels, tiles;
         T *packed, *c;
     };
-    Product products[2] = {{I + 1, gradients.w_ih, gradients.b_ih, nullptr, 0, nullptr, nullptr},
-                           {H + 1, gradients.w_hh, gradients.b_hh, nullptr, 0, nullptr, nullptr}};
-    T *dx_gates, *du_gates, *du_next, *dh_carry, *dc, *u, *w, *packed_b, *dx, *table_gates;
+    const int sums = 1 + needs.products;
+    Sum sum[1 + kMaxProducts] = {{I + 1, GH, gradients.w_ih, gradients.b_ih, nullptr, GH, 0, 0, nullptr, nullptr}};
+    T *dx_gates, *du_own[kMaxProducts] = {}, *du_next, *carry[kMaxStates] = {}, *u[kMaxProducts] = {}, *w, *packed_b,
+                 *dx, *table_gates, *vector_sums, *cells, *no_sums;
+    int64_t du_stride[kMaxProducts] = {}, sum_size = 0;
     Arrays<T> workspace;
     workspace.add(dx_gates, chunk_rows * GH);
-    if (cell.split_gradient) workspace.add(du_gates, chunk_rows * GH);
-    workspace.add(du_next, N * GH);
-    workspace.add(dh_carry, cell.hidden_carry ? N * H : 0);
-    workspace.add(dc, cell.states > 1 ? N * H : 0);
-    workspace.add(u, pack_u ? GH * round_up(H, kernels.lanes) : 0);
+    for (int p = 0; p < needs.products; ++p) {
+        const Product& product = needs.product[p];
+        const bool own = product.projects || needs.split_gradient;
+        du_stride[p] = product.projects ? product.columns : GH;
+        if (own) workspace.add(du_own[p], chunk_rows * du_stride[p]);
+        if (must_pack(product.K)) workspace.add(u[p], product.columns * round_up(product.K, kernels.lanes));
+        T* of_bias = product.projects ? nullptr : gradients.b_hh + product.first;
+        sum[1 + p] = {product.K + 1, product.columns, gradients.of(product), of_bias, nullptr, du_stride[p], 0, 0,
+                      nullptr,       nullptr};
+        sum_size = std::max(sum_size, product.columns);
+    }
+    each_state([&](int s, int64_t size) {
+        if (needs.carry[s]) workspace.add(carry[s], N * size);
+    });
+    workspace.add(du_next, N * du_stride[0]);
     workspace.add(w, pack_w ? GH * round_up(I, kernels.lanes) : 0);
     workspace.add(packed_b, few_rows ? 0 : threads * chunk_rows * kernels.panel);
     workspace.add(dx, input.tokens ? chunk_rows * I : 0);
     workspace.add(table_gates, whole_table ? input.V * GH : 0);
-    for (Product& product : products) {
-        product.tiles = few_rows ? 0 : kernels.outer_tiles(product.M);
-        workspace.add(product.packed, few_rows ? 0 : product.M * chunk_rows);
-        workspace.add(product.c, few_rows ? 0 : product.M * sum_columns);
+    workspace.add(vector_sums, N * needs.vectors);
+    workspace.add(no_sums, sum_size);  // of products without a bias
+    int64_t slice_rows = 0;
+    for (const Group<T>& group : groups) {
+        for (size_t s = 1; s < group.slices.size(); ++s) {
+            slice_rows = std::max(slice_rows, group.slices[s] - group.slices[s - 1]);
+        }
+    }
+    const int64_t cell_size = slice_rows * needs.backward_row + needs.backward_once;
+    workspace.add(cells, threads * cell_size);
+    int64_t panels = 0, u_tiles = 0;  // of all sums; of those of products
+    for (int p = 0; p < sums; ++p) {
+        sum[p].panels = few_rows ? 1 : (sum[p].columns + kernels.panel - 1) / kernels.panel;
+        sum[p].tiles = few_rows ? 0 : kernels.outer_tiles(sum[p].M);
+        panels += sum[p].panels;
+        if (p > 0) u_tiles += sum[p].tiles;
+        workspace.add(sum[p].packed, few_rows ? 0 : sum[p].M * chunk_rows);
+        workspace.add(sum[p].c, few_rows ? 0 : sum[p].M * round_up(sum[p].columns, kernels.lanes));
     }
     workspace.allocate();
-    if (!cell.split_gradient) du_gates = dx_gates;
-    products[0].b = dx_gates;
-    products[1].b = du_gates;
-    const auto outer = [&](const Product& product, int64_t rows) {
-        return OuterProduct<T>{rows, product.M, GH, product.packed, product.b, product.c};
+    T* du[kMaxProducts] = {};
+    sum[0].b = dx_gates;
+    for (int p = 0; p < needs.products; ++p) {
+        sum[1 + p].b = du[p] = du_own[p] ? du_own[p] : dx_gates + needs.product[p].first;
+        if (!sum[1 + p].sums) sum[1 + p].sums = no_sums;
+    }
+    const auto outer = [&](const Sum& of, int64_t rows) {
+        return OuterProduct<T>{rows, of.M, of.columns, of.b_stride, of.packed, of.b, of.c};
+    };
+    // Which sum has the panel or the tile of this number, counted from that of `first` on; the rest is its own.
+    const auto find = [&](int first, int64_t& index, int64_t Sum::*count) {
+        int p = first;
+        for (; index >= sum[p].*count; ++p) index -= sum[p].*count;
+        return p;
     };
 
     const auto task_of = [&](const Group<T>& group) {
         Backward<T> task{};
         task.batch = group.batch;
-        task.H = H;
+        task.options = weights.spec.options;
+        task.H = H, task.P = weights.P;
         for (int s = 0; s < cell.states; ++s) {
             task.states[s] = group.kept->states[s];
             task.dlast[s] = cotangents.last[s];
             task.dfirst[s] = gradients.first[s];
+            task.carry[s] = carry[s];
         }
         task.saved = group.kept->saved;
-        task.u = pack_u ? u : weights.w_hh;
-        task.u_stride = pack_u ? 0 : H;
+        task.vectors = weights.vectors;
+        std::copy_n(input.take, 2, task.take);
+        task.recurrent_mask = input.recurrent_mask;
+        for (int p = 0; p < needs.products; ++p) {
+            const Product& product = needs.product[p];
+            task.operands[p] = group.kept->operands[p];
+            task.u[p] = u[p] ? u[p] : weights.of(product);
+            task.u_stride[p] = u[p] ? 0 : product.K;
+            task.du[p] = du[p];
+            task.du_stride[p] = du_stride[p];
+        }
         task.dy = cotangents.y;
-        task.dh_carry = dh_carry;
-        task.dc = dc;
         task.du_next = du_next;
         task.dx_gates = dx_gates;
-        task.du_gates = du_gates;
+        task.sums = vector_sums;
         return task;
     };
     const auto start = [&](const Backward<T>& task) {
-        if (cell.hidden_carry) std::fill_n(dh_carry, task.batch.N * H, T{0});
-        for (int64_t n = 0; cell.states > 1 && n < task.batch.N; ++n) {
-            copy_row(dc + n * H, task.dlast[1] ? task.dlast[1] + task.batch.order[n] * H : nullptr, H);
-        }
+        std::fill_n(vector_sums, task.batch.N * needs.vectors, T{0});
+        if (carry[0]) std::fill_n(carry[0], task.batch.N * needs.state[0], T{0});
+        each_state([&](int s, int64_t size) {
+            for (int64_t n = 0; s > 0 && n < task.batch.N; ++n) {
+                copy_row(carry[s] + n * size, task.dlast[s] ? task.dlast[s] + task.batch.order[n] * size : nullptr,
+                         size);
+            }
+        });
     };
 
     run_team(threads, [&](Member& team) {
-        team.each(5, [&](int64_t index) {
+        team.each(2 + needs.products + sums, [&](int64_t index) {
             if (index == 0) {
-                if (pack_u) kernels.pack_columns(weights.w_hh, GH, H, u);
-            } else if (index == 1) {
                 if (pack_w) kernels.pack_columns(weights.w_ih, GH, I, w);
-            } else if (index == 2) {
+            } else if (index == 1) {
                 if (whole_table) std::fill_n(table_gates, input.V * GH, T{0});
+                if (needs.vectors > 0) std::fill_n(gradients.vectors, needs.vectors, T{0});
+            } else if (index < 2 + needs.products) {
+                const Product& product = needs.product[index - 2];
+                if (T* to = u[index - 2]) kernels.pack_columns(weights.of(product), product.columns, product.K, to);
             } else if (!few_rows) {
-                std::fill_n(products[index - 3].c, products[index - 3].M * sum_columns, T{0});
+                const Sum& of = sum[index - 2 - needs.products];
+                std::fill_n(of.c, of.M * round_up(of.columns, kernels.lanes), T{0});
             }
         });
         int64_t followed = 0;  // items of the lanes, in all groups so far
@@ -180,10 +237,6 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
             team.each(1, [&](int64_t) { start(task); });
             const int64_t loops = cut.units > 1 ? 0 : group.slice_count();
             const auto slice = [&](int64_t index) { return Span{group.slices[index], group.slices[index + 1]}; };
-            const auto rows_of_a = [&](int64_t product, int64_t first) {
-                return first + (product ? group.previous_rows.data() : group.x_rows());
-            };
-            const T* const a[2] = {input.x, group.kept->states[0]};
             const std::vector<int64_t>& segments = group.tape->segments;
             int64_t segment = static_cast<int64_t>(segments.size()) - 1;
             for (int64_t c = group.chunk_count() - 1; c >= 0; --c) {
@@ -196,40 +249,59 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                 Backward<T> chunk = task;
                 chunk.kept_from = segments[segment];
                 chunk.chunk = {begin, end};
+                // what the sums are taken of: x, the states before the steps, or operands that were kept
+                const int64_t kept = batch.offset[begin] - batch.offset[chunk.kept_from];
+                const auto a = [&](int p) -> const T* {
+                    if (p == 0) return input.x;
+                    const T* operands = group.kept->operands[p - 1];
+                    return operands ? operands + kept * (sum[p].M - 1) : group.kept->states[0];
+                };
+                const auto rows_of_a = [&](int p) {
+                    if (p == 0) return group.x_rows() + first;
+                    return group.kept->operands[p - 1] ? in_order.data() : group.previous_rows.data() + first;
+                };
                 // the time loop, and beside it the packing of what is known already
                 if (cut.units > 1) {
                     const auto ready = [&](int64_t, int64_t item) { return lanes.all_done(item); };
                     team.follow(lanes, followed + batch.T - begin, ready, [&](int64_t lane, int64_t item) {
                         const int64_t t = batch.T - 1 - (item - followed);
                         const Span mine{hidden_panels * lane / cut.units, hidden_panels * (lane + 1) / cut.units};
-                        cell.backward(chunk, {t, t + 1}, {0, batch.N}, mine);
+                        cell.backward(chunk, {t, t + 1}, {0, batch.N}, mine, cells + team.index() * cell_size);
                     });
                 }
-                const int64_t x_tiles = whole_table ? 0 : products[0].tiles;
-                team.each(loops + x_tiles + products[1].tiles, [&](int64_t index) {
-                    if (index < loops) return cell.backward(chunk, {begin, end}, slice(index), {0, hidden_panels});
+                const int64_t x_tiles = whole_table ? 0 : sum[0].tiles;
+                team.each(loops + x_tiles + u_tiles, [&](int64_t index) {
+                    if (index < loops) {
+                        return cell.backward(chunk, {begin, end}, slice(index), {0, hidden_panels},
+                                             cells + team.index() * cell_size);
+                    }
                     index -= loops;
-                    const int64_t p = index >= x_tiles;
-                    if (p) index -= x_tiles;
-                    kernels.pack_outer_rows(outer(products[p], rows), index, a[p], rows_of_a(p, first));
+                    int p = 0;
+                    if (index >= x_tiles) {
+                        index -= x_tiles;
+                        p = find(1, index, &Sum::tiles);
+                    }
+                    kernels.pack_outer_rows(outer(sum[p], rows), index, a(p), rows_of_a(p));
                 });
                 // dW and db, by panels of gates; dx, by blocks of rows; and what the chunk before needs of this one
                 const int64_t blocks = whole_table ? 0 : std::clamp<int64_t>(rows / 48, 1, 4 * threads);
-                team.each(2 * panels + blocks + 1, [&](int64_t index) {
-                    if (index == 2 * panels + blocks) {
-                        std::copy_n(du_gates, batch.count[begin] * GH, du_next);
-                    } else if (index < panels && whole_table) {
-                        const Span columns{index * kernels.panel, std::min(GH, (index + 1) * kernels.panel)};
-                        kernels.add_rows(rows, GH, columns, dx_gates, group.x_rows() + first, table_gates);
-                    } else if (index < 2 * panels && few_rows) {
-                        const Product& product = products[index];
-                        kernels.outer_few_rows(outer(product, rows), a[index], rows_of_a(index, first),
-                                               product.gradient, product.sums);
-                    } else if (index < 2 * panels) {
-                        kernels.outer_panel(outer(products[index / panels], rows), index % panels,
-                                            packed_b + team.index() * chunk_rows * kernels.panel);
+                team.each(panels + blocks + 1, [&](int64_t index) {
+                    if (index == panels + blocks) {
+                        std::copy_n(du[0], batch.count[begin] * du_stride[0], du_next);
+                    } else if (index < panels) {
+                        const int p = find(0, index, &Sum::panels);
+                        if (p == 0 && whole_table) {
+                            const Span columns{index * kernels.panel, std::min(GH, (index + 1) * kernels.panel)};
+                            kernels.add_rows(rows, GH, columns, dx_gates, group.x_rows() + first, table_gates);
+                        } else if (few_rows) {
+                            kernels.outer_few_rows(outer(sum[p], rows), a(p), rows_of_a(p), sum[p].gradient,
+                                                   sum[p].sums);
+                        } else {
+                            kernels.outer_panel(outer(sum[p], rows), index,
+                                                packed_b + team.index() * chunk_rows * kernels.panel);
+                        }
                     } else {
-                        const int64_t block = index - 2 * panels;
+                        const int64_t block = index - panels;
                         const int64_t from = rows * block / blocks, to = rows * (block + 1) / blocks;
                         kernels.multiply_rows(
                             to - from, GH, I, dx_gates + from * GH, pack_w ? w : weights.w_ih, pack_w ? 0 : I,
@@ -243,30 +315,35 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
             }
             followed += batch.T;
             team.each(group.slice_count(), [&](int64_t index) { cell.backward_first(task, slice(index)); });
+            // the rows of the group, one after the other
+            team.each((needs.vectors + kVectorColumns - 1) / kVectorColumns, [&](int64_t index) {
+                const Span columns{index * kVectorColumns, std::min(needs.vectors, (index + 1) * kVectorColumns)};
+                kernels.add_rows(batch.N, needs.vectors, columns, vector_sums, one_row.data(), gradients.vectors);
+            });
         }
         // dW_ih += dx' [table | 1] and dtable += dx W of all rows of the table, with the sums of dx by token
         for (int64_t begin = 0, end; whole_table && begin < input.V; begin = end) {
             end = std::min(input.V, begin + chunk_rows);
             const int64_t rows = end - begin, blocks = std::clamp<int64_t>(rows / 48, 1, 4 * threads);
-            Product product = products[0];
-            product.b = table_gates + begin * GH;
-            team.each(product.tiles, [&](int64_t tile) {
-                kernels.pack_outer_rows(outer(product, rows), tile, input.x + begin * I, in_order.data());
+            Sum of = sum[0];
+            of.b = table_gates + begin * GH;
+            team.each(of.tiles, [&](int64_t tile) {
+                kernels.pack_outer_rows(outer(of, rows), tile, input.x + begin * I, in_order.data());
             });
-            team.each(panels + blocks, [&](int64_t index) {
-                if (index < panels) {
-                    return kernels.outer_panel(outer(product, rows), index,
+            team.each(of.panels + blocks, [&](int64_t index) {
+                if (index < of.panels) {
+                    return kernels.outer_panel(outer(of, rows), index,
                                                packed_b + team.index() * chunk_rows * kernels.panel);
                 }
-                const int64_t block = index - panels;
+                const int64_t block = index - of.panels;
                 const int64_t from = rows * block / blocks, count = rows * (block + 1) / blocks - from;
-                kernels.multiply_rows(count, GH, I, product.b + from * GH, w, 0, in_order.data(), dx + from * I);
+                kernels.multiply_rows(count, GH, I, of.b + from * GH, w, 0, in_order.data(), dx + from * I);
                 kernels.add_rows(count, I, {0, I}, dx + from * I, in_order.data(), gradients.x + (begin + from) * I);
             });
         }
-        team.each(few_rows ? 0 : 2 * panels, [&](int64_t index) {
-            const Product& product = products[index / panels];
-            kernels.unpack_outer(outer(product, 0), index % panels, product.gradient, product.sums);
+        team.each(few_rows ? 0 : panels, [&](int64_t index) {
+            const Sum& of = sum[find(0, index, &Sum::panels)];
+            kernels.unpack_outer(outer(of, 0), index, of.gradient, of.sums);
         });
     });
 }

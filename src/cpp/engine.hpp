@@ -15,9 +15,12 @@ namespace rnncore {
 template <class T>
 struct Input {
     const T* x;                       // (caller rows, I); with tokens a table, (V, I)
-    const T* first[kMaxStates];       // (passes, N, H)
+    const T* first[kMaxStates];       // (passes, N, state)
     const int64_t* tokens = nullptr;  // (caller rows) or null: the row of the table that is each row's input
     int64_t V = 0;
+    // For training, of one layer: which part of the new h and c is taken, and what h is multiplied with in products.
+    const T* take[2] = {};              // (caller rows, state) or null
+    const T* recurrent_mask = nullptr;  // (N, P) or null
 
     // Whether a product is made for all rows of the table, not for each of so many packed rows. A function of nothing
     // else, since it has a part in the order in which gradients are summed. (At half of the rows, finding those of a
@@ -27,29 +30,37 @@ struct Input {
 
 template <class T>
 struct Output {
-    T* y;                 // (caller rows, directions * H)
-    T* last[kMaxStates];  // (passes, N, H)
+    T* y;                 // (caller rows, directions * P)
+    T* last[kMaxStates];  // (passes, N, state)
 };
 
 template <class T>
 struct Gradients {
     T* x;                  // (caller rows, I); with tokens (V, I), which is added to
     T* w_ih;               // (G*H, I)
-    T* w_hh;               // (G*H, H)
+    T* w_hh;               // (G*H, P)
     T* b_ih;               // (G*H)
     T* b_hh;               // (G*H)
-    T* first[kMaxStates];  // (N, H)
+    T* w_hr;               // (P, H)
+    T* vectors;            // (vectors)
+    T* first[kMaxStates];  // (N, state)
+
+    T* of(const Product& product) const { return product.projects ? w_hr : w_hh + product.first * product.K; }
 };
 
 // What successive steps of a batch leave for backward; `rows` are their packed rows.
 template <class T>
 struct Kept {
-    Array<T> states[kMaxStates];  // (N + rows, H), those before the first of the steps in front
-    Array<T> saved;               // (rows, saved * H)
+    Array<T> states[kMaxStates];      // (N + rows, state), those before the first of the steps in front
+    Array<T> saved;                   // (rows, saved)
+    Array<T> operands[kMaxProducts];  // (rows, K) of the products that do not multiply h itself
 
     Kept() = default;
-    Kept(const CellKernels<T>& cell, int64_t N, int64_t rows, int64_t H) : saved(rows * cell.saved * H) {
-        for (int s = 0; s < cell.states; ++s) states[s] = Array<T>((N + rows) * H);
+    Kept(const Needs& needs, int64_t N, int64_t rows, bool masked) : saved(rows * needs.saved) {
+        for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) states[s] = Array<T>((N + rows) * needs.state[s]);
+        for (int p = 0; p < needs.products; ++p) {
+            if (p > 0 || masked) operands[p] = Array<T>(rows * needs.product[p].K);
+        }
     }
 };
 
@@ -66,7 +77,7 @@ struct Tape {
         std::vector<int64_t> segments;  // boundaries, first 0, last T: of one segment if there are no checkpoints
         Kept<T> kept;                   // of all steps, or nothing
         std::vector<int64_t> checkpoint_rows;  // boundaries: where each segment has its rows in
-        Array<T> checkpoints[kMaxStates];      // (checkpoint_rows.back(), H), of the rows alive at its first step
+        Array<T> checkpoints[kMaxStates];      // (checkpoint_rows.back(), state), of the rows alive at its first step
     };
     explicit Tape(const KernelTable* kernels) : kernels(kernels) {}
     Tape(Tape&&) = default;

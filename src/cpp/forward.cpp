@@ -38,26 +38,23 @@ int64_t most_slice_rows(const std::vector<int64_t>& slices) {
 }
 
 template <class T>
-void copy_initial_states(const Forward<T>& task, const Plan& plan, int states, const T* const* first) {
-    for (int s = 0; s < states; ++s) {
+void copy_initial_states(const Forward<T>& task, const Plan& plan, const Needs& needs, const T* const* first) {
+    for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) {
+        const int64_t size = needs.state[s];
         for (int64_t n = 0; n < task.batch.N; ++n) {
-            const int64_t at = task.batch.order[n] * task.H;
+            const int64_t at = task.batch.order[n] * size;
             const T* row = first[s] ? first[s] + at : nullptr;
-            copy_row(task.states[s] + n * task.H, row, task.H);
-            if (plan.length(n) == 0) copy_row(task.last[s] + at, row, task.H);
+            copy_row(task.states[s] + n * size, row, size);
+            if (plan.length(n) == 0) copy_row(task.last[s] + at, row, size);
         }
     }
 }
 
 template <class T>
 int threads_of(const Stack<T>& stack, const Plan& plan) {
-    const int64_t H = stack.H;
     double multiply_adds = 0;
-    for (const PackedWeights<T>& weights : stack.passes) {
-        multiply_adds +=
-            static_cast<double>(plan.batch().R) * static_cast<double>(stack.cell_kernels().gates * H * (weights.I + H));
-    }
-    return threads_for(multiply_adds);
+    for (const PackedWeights<T>& weights : stack.passes) multiply_adds += stack.multiply_adds(weights.I);
+    return threads_for(multiply_adds * static_cast<double>(plan.batch().R));
 }
 
 // A forward pass made ready for a team: how its work is cut, and the memory that takes.
@@ -82,6 +79,7 @@ struct Run {
     void start_at(int64_t t, const Array<T>* from, int64_t row);
 
     const CellKernels<T>& cell;
+    const Needs needs;
     const Plan& plan;
     const int64_t N, D, L, panels, caller_rows;
     Cut cut;
@@ -100,17 +98,19 @@ template <class T>
 Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input,
             const Output<T>& output, const Kept<T>* kept, int threads)
     : cell(stack.cell_kernels()),
+      needs(stack.needs),
       plan(plan),
       N(plan.batch().N),
       D(stack.directions),
       L(stack.layers()),
       panels(cell.forward_panels(stack.H)),
       caller_rows(layout.caller_rows()) {
-    const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, row_size = cell.gates * H;
+    const int64_t T_ = plan.batch().T, R = plan.batch().R, H = stack.H, P = stack.P, row_size = cell.gates * H;
 
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
-    const double u_bytes = static_cast<double>(row_size * H) * sizeof(T);
-    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, D == 1 ? panels : 1);
+    const double u_bytes = static_cast<double>(product_size(needs)) * sizeof(T);
+    const bool by_units = D == 1 && !(stack.spec.skip && L > 1);  // (what is added is added to whole rows)
+    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, by_units ? panels : 1);
     const double in_turn = cut.step_ns * static_cast<double>(L);
     const double side_by_side = cut_pass(1, N, u_bytes, 1).step_ns * static_cast<double>(L) /
                                 static_cast<double>(std::min<int64_t>(L, threads)) *
@@ -125,35 +125,41 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     if (by_chunks) chunks = plan.chunks(chunk_rows);
     const int64_t parts = layers_side_by_side ? L : std::max(threads, cut.units);
     const bool whole_table = input.whole_table(R);
-    const bool few_inputs = stack.passes[0].packed && stack.passes[0].I <= kFewInputs && !input.tokens;
+    const bool few_inputs =
+        cell.input_in_loop && stack.passes[0].packed && stack.passes[0].I <= kFewInputs && !input.tokens;
     const int64_t step_rows = by_chunks ? N : most_slice_rows(slices);
     const int64_t part_rows = std::max(chunk_rows, step_rows);  // a chunk has a step at least
-    workspace.emplace(kept ? 0 : D * L * cell.states * 2 * N * H, L == 1 && (few_inputs || whole_table) ? 0 : parts,
-                      part_rows, row_size);
+    workspace.emplace(kept ? 0 : D * L * 2 * N * state_size(needs), L == 1 && (few_inputs || whole_table) ? 0 : parts,
+                      part_rows, row_size, parts, step_rows * needs.forward_row + needs.forward_once);
 
     if (D == 2) {
         Layout backwards = layout;
         backwards.reverse = true;
         reversed.emplace(backwards);
     }
-    series = Array<T>((L - 1) * caller_rows * D * H);
+    series = Array<T>((L - 1) * caller_rows * D * P);
     if (whole_table) {
         table_rows = input.V;
         table_pre = Array<T>(D * table_rows * row_size);
     }
     passes.reserve(static_cast<size_t>(D * L));
+    T* states = workspace->states;
     for (int64_t index = 0; index < D * L; ++index) {
         const int64_t direction = index % D;
-        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, {}});
+        const bool skip = stack.spec.skip && index >= D;
+        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, skip, direction * P, {}});
         Forward<T>& task = passes.back().task;
         task.batch = passes.back().plan->batch();
-        task.H = H;
+        task.options = stack.spec.options;
+        task.H = H, task.P = P;
         if (index < D && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
-        task.y_stride = D * H;
+        task.y_stride = D * P;
         task.keep = kept != nullptr;
         if (kept) task.saved = kept->saved;
+        for (int p = 0; p < needs.products && kept; ++p) task.operands[p] = kept->operands[p];
         for (int s = 0; s < cell.states; ++s) {
-            task.states[s] = kept ? kept->states[s] : workspace->states + (index * cell.states + s) * 2 * N * H;
+            task.states[s] = kept ? kept->states[s] : states;
+            states += 2 * N * needs.state[s];
         }
     }
     lanes.emplace(layers_side_by_side ? L : cut.units);
@@ -162,19 +168,23 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
 
 template <class T>
 void Run<T>::turn_to(const Stack<T>& stack, const Input<T>& input, const Output<T>& output) {
-    const int64_t H = stack.H;
+    const int64_t P = stack.P;
     for (int64_t index = 0; index < D * L; ++index) {
         const int64_t layer = index / D, direction = index % D;
         const PackedWeights<T>& weights = stack.passes[static_cast<size_t>(index)];
         Forward<T>& task = passes[static_cast<size_t>(index)].task;
         task.I = weights.I;
         task.packed = weights.packed;
-        task.x = layer ? series + (layer - 1) * caller_rows * D * H : input.x;
+        task.x = layer ? series + (layer - 1) * caller_rows * D * P : input.x;
         if (!layer) task.tokens = input.tokens;
-        task.w = weights.w, task.u = weights.u, task.b_ih = weights.b_ih, task.b_hh = weights.b_hh;
-        if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * H : output.y) + direction * H;
+        task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
+        std::copy_n(weights.u, kMaxProducts, task.u);
+        std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);
+        std::copy_n(input.take, 2, task.take);
+        task.recurrent_mask = input.recurrent_mask;
+        if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * P : output.y) + direction * P;
         for (int s = 0; s < cell.states; ++s) {
-            if (output.last[s]) task.last[s] = output.last[s] + index * N * H;
+            if (output.last[s]) task.last[s] = output.last[s] + index * N * needs.state[s];
         }
     }
 }
@@ -185,9 +195,9 @@ void Run<T>::start(const Input<T>& input) const {
         const Forward<T>& task = passes[index].task;
         const T* first[kMaxStates] = {};
         for (int s = 0; s < cell.states; ++s) {
-            if (input.first[s]) first[s] = input.first[s] + static_cast<int64_t>(index) * N * task.H;
+            if (input.first[s]) first[s] = input.first[s] + static_cast<int64_t>(index) * N * needs.state[s];
         }
-        copy_initial_states(task, plan, cell.states, first);
+        copy_initial_states(task, plan, needs, first);
     }
 }
 
@@ -233,7 +243,8 @@ template <class T>
 void Run<T>::copy_states(int64_t t, const Array<T>* to, int64_t row) const {
     const Forward<T>& task = passes[0].task;
     for (int s = 0; s < cell.states; ++s) {
-        std::copy_n(task.states[s] + t % 2 * N * task.H, task.batch.count[t] * task.H, to[s] + row * task.H);
+        const int64_t size = needs.state[s];
+        std::copy_n(task.states[s] + t % 2 * N * size, task.batch.count[t] * size, to[s] + row * size);
     }
 }
 
@@ -242,14 +253,15 @@ void Run<T>::start_at(int64_t t, const Array<T>* from, int64_t row) {
     Forward<T>& task = passes[0].task;
     task.kept_from = t;
     for (int s = 0; s < cell.states; ++s) {
-        std::copy_n(from[s] + row * task.H, task.batch.count[t] * task.H, task.states[s]);
+        const int64_t size = needs.state[s];
+        std::copy_n(from[s] + row * size, task.batch.count[t] * size, task.states[s]);
     }
 }
 
 template <class T>
 void run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const Input<T>& input, const Output<T>& output,
          const typename Tape<T>::Group* tape) {
-    plan.clear_padding(output.y, stack.directions * stack.H);
+    plan.clear_padding(output.y, stack.directions * stack.P);
     const int threads = threads_of(stack, plan);
     const bool checkpoints = tape && !tape->checkpoint_rows.empty();
     Run<T> run(stack, layout, plan, input, output, tape && !checkpoints ? &tape->kept : nullptr, threads);
@@ -290,7 +302,7 @@ template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, const Input<T>& input,
                              const Output<T>& output, int64_t checkpoint_every) {
     Stack<T> stack = packed_for(weights, layout);
-    const CellKernels<T>& cell = stack.cell_kernels();
+    const Needs& needs = stack.needs;
     Tape<T> tape(stack.kernels);
     const int64_t all = layout.sequences(), groups = std::max<int64_t>((all + kMostGroupRows - 1) / kMostGroupRows, 1);
     for (int64_t g = 0; g < groups; ++g) {
@@ -299,15 +311,15 @@ Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, co
         const Batch batch = group.plan.batch();
         if (checkpoint_every == 0) {
             group.segments = {0, batch.T};
-            group.kept = Kept<T>(cell, batch.N, batch.R, weights.H);
+            group.kept = Kept<T>(needs, batch.N, batch.R, input.recurrent_mask != nullptr);
         } else {
             group.segments = group.plan.segments(kBackwardChunkRows, checkpoint_every);
             group.checkpoint_rows = {0};
             for (size_t s = 0; s + 1 < group.segments.size(); ++s) {
                 group.checkpoint_rows.push_back(group.checkpoint_rows[s] + batch.count[group.segments[s]]);
             }
-            for (int s = 0; s < cell.states; ++s) {
-                group.checkpoints[s] = Array<T>(group.checkpoint_rows.back() * weights.H);
+            for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) {
+                group.checkpoints[s] = Array<T>(group.checkpoint_rows.back() * needs.state[s]);
             }
         }
         run(stack, layout, group.plan, input, output, &group);
@@ -322,7 +334,7 @@ Repetition<T> repetition(const Stack<T>& stack, const Layout& layout, const Plan
     const auto run = std::make_shared<Run<T>>(stack, layout, plan, input, output, nullptr, 1);
     return [run](const Stack<T>& stack, const Input<T>& input, const Output<T>& output) {
         run->turn_to(stack, input, output);
-        run->plan.clear_padding(output.y, stack.directions * stack.H);
+        run->plan.clear_padding(output.y, stack.directions * stack.P);
         run->start(input);
         run_team(1, [&](Member& alone) { run->steps(alone, {0, run->plan.batch().T}); });
     };

@@ -162,7 +162,7 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
             const int64_t count = end - begin;
             const int64_t* caller_row = rows.index() + begin;
             const T* chunk_da = dy_is_da ? dy + begin * O : da;
-            const OuterProduct<T> product{count, M, O, packed_x, chunk_da, sums};
+            const OuterProduct<T> product{count, M, O, O, packed_x, chunk_da, sums};
             const int64_t blocks = std::clamp<int64_t>(count / kLeastBlockRows, 1, 4 * threads);
 
             const int64_t pack_weight_now = pack_weight && begin == 0, da_blocks = dy_is_da ? 0 : blocks;

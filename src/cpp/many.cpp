@@ -51,7 +51,9 @@ void each_network(int64_t M, int threads, One&& one) {
 template <class T>
 int64_t weight_count(const Networks<T>& networks) {
     int64_t count = 0;
-    for (const ManyWeights<T>& pass : networks.passes) count += gates_of(pass.cell) * pass.H * (pass.I + pass.H);
+    for (const ManyWeights<T>& pass : networks.passes) {
+        count += gates_of(pass.spec.cell) * pass.H * pass.I + product_size(needs_of<T>(pass.spec, pass.H, pass.P));
+    }
     return count;
 }
 
@@ -111,9 +113,7 @@ void Networks<T>::turn_to(int64_t m, int64_t rows_of_single_step, std::optional<
         return;
     }
     for (size_t index = 0; index < passes.size(); ++index) {
-        const Weights<T> weights = passes[index].of(m);
-        PackedWeights<T>& pass = stack->passes[index];
-        pass.w = weights.w_ih, pass.u = weights.w_hh, pass.b_ih = weights.b_ih, pass.b_hh = weights.b_hh;
+        stack->passes[index].point_to(passes[index].of(m), stack->needs);
     }
 }
 

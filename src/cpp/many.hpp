@@ -23,10 +23,12 @@ struct PerNetwork {
 // One layer in one direction.
 template <class T>
 struct ManyWeights {
-    Cell cell;
-    int64_t I, H;
-    PerNetwork<const T> w_ih, w_hh, b_ih, b_hh;
-    Weights<T> of(int64_t m) const { return {cell, I, H, w_ih.of(m), w_hh.of(m), b_ih.of(m), b_hh.of(m)}; }
+    Spec spec;
+    int64_t I, H, P;
+    PerNetwork<const T> w_ih, w_hh, b_ih, b_hh, w_hr, vectors;
+    Weights<T> of(int64_t m) const {
+        return {spec, I, H, P, w_ih.of(m), w_hh.of(m), b_ih.of(m), b_hh.of(m), w_hr.of(m), vectors.of(m)};
+    }
 };
 
 // M > 0 networks.
@@ -54,20 +56,22 @@ struct ManyLayouts {
 template <class T>
 struct ManyInputs {
     PerNetwork<const T> x, first[kMaxStates];  // no tokens
-    Input<T> of(int64_t m) const { return {x.of(m), {first[0].of(m), first[1].of(m)}}; }
+    Input<T> of(int64_t m) const { return {x.of(m), {first[0].of(m), first[1].of(m), first[2].of(m), first[3].of(m)}}; }
 };
 
 template <class T>
 struct ManyOutputs {
     PerNetwork<T> y, last[kMaxStates];
-    Output<T> of(int64_t m) const { return {y.of(m), {last[0].of(m), last[1].of(m)}}; }
+    Output<T> of(int64_t m) const { return {y.of(m), {last[0].of(m), last[1].of(m), last[2].of(m), last[3].of(m)}}; }
 };
 
 template <class T>
 struct ManyGradients {
-    PerNetwork<T> x, w_ih, w_hh, b_ih, b_hh, first[kMaxStates];
+    PerNetwork<T> x, w_ih, w_hh, b_ih, b_hh, w_hr, vectors, first[kMaxStates];
     Gradients<T> of(int64_t m) const {
-        return {x.of(m), w_ih.of(m), w_hh.of(m), b_ih.of(m), b_hh.of(m), {first[0].of(m), first[1].of(m)}};
+        return {
+            x.of(m),    w_ih.of(m), w_hh.of(m),    b_ih.of(m),
+            b_hh.of(m), w_hr.of(m), vectors.of(m), {first[0].of(m), first[1].of(m), first[2].of(m), first[3].of(m)}};
     }
 };
 

@@ -59,7 +59,7 @@ private:
         T** array;
         int64_t offset;
     };
-    Place places_[14];
+    Place places_[24];
     int count_ = 0;
     int64_t size_ = 0;
     Array<T> memory_;

@@ -46,7 +46,7 @@ bool Pieces::takes_initial(int64_t piece, bool reverse) const {
 
 namespace {
 
-// One state of all pieces, before and after they are read, in every pass.
+// One state of all pieces, of H numbers, before and after they are read, in every pass.
 template <class T>
 struct States {
     const Pieces& pieces;
@@ -99,17 +99,37 @@ struct States {
     }
 };
 
+// The rows of pieces, (pieces, P), from those of sequences.
+template <class T>
+Array<T> of_pieces(const Pieces& pieces, const T* rows, int64_t P) {
+    if (!rows) return {};
+    Array<T> all(pieces.count() * P);
+    for (int64_t p = 0; p < pieces.count(); ++p) std::copy_n(rows + pieces.row(p) * P, P, all + p * P);
+    return all;
+}
+
 // The states of pieces in the place of those of rows, in one call of the engine.
 template <class T>
 struct Call {
-    States<T> states;
+    const Pieces& pieces;
+    int64_t passes, directions;
+    Needs needs;
     Input<T> input;
     Output<T> output;
-    Array<T> first[kMaxStates], last[kMaxStates];
+    Array<T> first[kMaxStates], last[kMaxStates], recurrent_mask;
 
-    Call(const States<T>& states, int count, const Input<T>& of_rows, const T* const* start, const Output<T>& to)
-        : states(states), input(of_rows), output(to) {
-        for (int s = 0; s < count; ++s) {
+    Call(const Pieces& pieces, int64_t passes, int64_t directions, const Needs& needs, const Input<T>& of_rows,
+         const T* const* start, const Output<T>& to)
+        : pieces(pieces),
+          passes(passes),
+          directions(directions),
+          needs(needs),
+          input(of_rows),
+          output(to),
+          recurrent_mask(of_pieces(pieces, of_rows.recurrent_mask, needs.state[0])) {
+        input.recurrent_mask = recurrent_mask;
+        for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) {
+            const States<T> states = of(s);
             last[s] = Array<T>(states.size());
             output.last[s] = last[s];
             if (!of_rows.first[s] && !start[s]) continue;
@@ -118,9 +138,14 @@ struct Call {
             input.first[s] = first[s];
         }
     }
+    Call(const Pieces& pieces, const Weights<T>& weights, const Input<T>& of_rows, const T* const* start,
+         const Output<T>& to)
+        : Call(pieces, 1, 1, needs_of<T>(weights.spec, weights.H, weights.P), of_rows, start, to) {}
+
+    States<T> of(int state) const { return {pieces, passes, directions, needs.state[state]}; }
     void leave(const Output<T>& to) const {
         for (int s = 0; s < kMaxStates; ++s) {
-            if (to.last[s]) states.leave(last[s], to.last[s]);
+            if (to.last[s]) of(s).leave(last[s], to.last[s]);
         }
     }
 };
@@ -130,8 +155,8 @@ struct Call {
 template <class T>
 void forward(const Stack<T>& stack, const Pieces& pieces, const Input<T>& input, const T* const* start,
              const Output<T>& output) {
-    const States<T> states{pieces, static_cast<int64_t>(stack.passes.size()), stack.directions, stack.H};
-    const Call<T> call(states, states_of(stack.cell), input, start, output);
+    const Call<T> call(pieces, static_cast<int64_t>(stack.passes.size()), stack.directions, stack.needs, input, start,
+                       output);
     forward(stack, pieces.layout(), call.input, call.output);
     call.leave(output);
 }
@@ -139,7 +164,7 @@ void forward(const Stack<T>& stack, const Pieces& pieces, const Input<T>& input,
 template <class T>
 void forward(const Weights<T>& weights, const Pieces& pieces, const Input<T>& input, const T* const* start,
              const Output<T>& output) {
-    const Call<T> call({pieces, 1, 1, weights.H}, states_of(weights.cell), input, start, output);
+    const Call<T> call(pieces, weights, input, start, output);
     forward(weights, pieces.layout(), call.input, call.output);
     call.leave(output);
 }
@@ -147,7 +172,7 @@ void forward(const Weights<T>& weights, const Pieces& pieces, const Input<T>& in
 template <class T>
 Tape<T> forward_for_training(const Weights<T>& weights, const Pieces& pieces, const Input<T>& input,
                              const T* const* start, const Output<T>& output, int64_t checkpoint_every) {
-    const Call<T> call({pieces, 1, 1, weights.H}, states_of(weights.cell), input, start, output);
+    const Call<T> call(pieces, weights, input, start, output);
     Tape<T> tape = forward_for_training(weights, pieces.layout(), call.input, call.output, checkpoint_every);
     call.leave(output);
     return tape;
@@ -156,20 +181,24 @@ Tape<T> forward_for_training(const Weights<T>& weights, const Pieces& pieces, co
 template <class T>
 void backward(const Weights<T>& weights, const Pieces& pieces, const Input<T>& input, const Tape<T>& tape,
               const Output<const T>& cotangents, const Gradients<T>& gradients, T* const* dstart) {
-    const States<T> states{pieces, 1, 1, weights.H};
-    Output<const T> of_pieces = cotangents;
-    Gradients<T> to_pieces = gradients;
+    const Needs needs = needs_of<T>(weights.spec, weights.H, weights.P);
+    const auto states = [&](int s) { return States<T>{pieces, 1, 1, needs.state[s]}; };
+    const Array<T> recurrent_mask = of_pieces(pieces, input.recurrent_mask, needs.state[0]);
+    Input<T> from = input;
+    from.recurrent_mask = recurrent_mask;
+    Output<const T> last = cotangents;
+    Gradients<T> to = gradients;
     Array<T> dlast[kMaxStates], dfirst[kMaxStates];
-    const int count = states_of(weights.cell);
+    const int count = states_of(weights.spec.cell);
     for (int s = 0; s < count; ++s) {
-        to_pieces.first[s] = dfirst[s] = Array<T>(states.size());
+        to.first[s] = dfirst[s] = Array<T>(states(s).size());
         if (!cotangents.last[s]) continue;
-        dlast[s] = Array<T>(states.size());
-        states.leave_backward(cotangents.last[s], dlast[s]);
-        of_pieces.last[s] = dlast[s];
+        dlast[s] = Array<T>(states(s).size());
+        states(s).leave_backward(cotangents.last[s], dlast[s]);
+        last.last[s] = dlast[s];
     }
-    backward(weights, input, tape, of_pieces, to_pieces);
-    for (int s = 0; s < count; ++s) states.enter_backward(dfirst[s], gradients.first[s], dstart[s]);
+    backward(weights, from, tape, last, to);
+    for (int s = 0; s < count; ++s) states(s).enter_backward(dfirst[s], gradients.first[s], dstart[s]);
 }
 
 template void forward(const Stack<float>&, const Pieces&, const Input<float>&, const float* const*,

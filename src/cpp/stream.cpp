@@ -60,22 +60,28 @@ void Program<T>::add_embedding(const T* table, int64_t V, int64_t E) {
 }
 
 template <class T>
-void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights) {
+void Program<T>::add_recurrent(const std::vector<Weights<T>>& weights, const T* const* initial) {
     auto stack = std::make_unique<const Stack<T>>(weights, 1);
-    const CellKernels<T>& cell = stack->cell_kernels();
-    const int64_t H = stack->H, I = weights[0].I, L = stack->layers();
-    widest_gates_ = std::max(widest_gates_, cell.gates * H);
-    state_size_ += L * cell.states * H;
-    for (const Weights<T>& layer : weights) {
-        multiply_adds_ += static_cast<double>(cell.gates * H) * static_cast<double>(layer.I + H);
+    const int64_t P = stack->P, I = weights[0].I;
+    widest_gates_ = std::max(widest_gates_, stack->cell_kernels().gates * stack->H);
+    state_size_ += stack->layers() * rnncore::state_size(stack->needs);
+    cell_row_ = std::max(cell_row_, stack->needs.forward_row);
+    cell_once_ = std::max(cell_once_, stack->needs.forward_once);
+    for (const Weights<T>& layer : weights) multiply_adds_ += stack->multiply_adds(layer.I);
+    Stage stage{I, P, std::move(stack), {}, {}, {}, Activation::none};
+    for (int s = 0; s < kMaxStates; ++s) {
+        if (!initial[s]) continue;
+        const int64_t size = stage.stack->layers() * stage.stack->needs.state[s];
+        stage.initial[s] = Array<T>(size);
+        std::copy_n(initial[s], size, static_cast<T*>(stage.initial[s]));
     }
-    add({I, H, std::move(stack), {}, {}, Activation::none});
+    add(std::move(stage));
 }
 
 template <class T>
 void Program<T>::add_linear(const T* weight, const T* bias, int64_t I, int64_t O, Activation activation) {
     const int64_t columns = round_up(O, kernels().lanes);
-    Stage stage{I, O, nullptr, Array<T>(I * columns), Array<T>(columns), activation};
+    Stage stage{I, O, nullptr, {}, Array<T>(I * columns), Array<T>(columns), activation};
     kernels().pack_transposed(weight, I, O, stage.weight);
     std::fill_n(static_cast<T*>(stage.bias), columns, T{0});
     if (bias) std::copy_n(bias, O, static_cast<T*>(stage.bias));
@@ -85,7 +91,7 @@ void Program<T>::add_linear(const T* weight, const T* bias, int64_t I, int64_t O
 
 template <class T>
 void Program<T>::add_activation(Activation activation, int64_t size) {
-    add({size, size, nullptr, {}, {}, activation});
+    add({size, size, nullptr, {}, {}, {}, activation});
 }
 
 // --- stream -------------------------------------------------------------------------------------------------------
@@ -98,13 +104,20 @@ std::vector<typename Stream<T>::Pass> Stream<T>::passes_of(const Program<T>& pro
         const Stack<T>* stack = program.stages()[index].stack.get();
         if (!stack) continue;
         for (const PackedWeights<T>& weights : stack->passes) {
-            Pass pass{{}, &stack->cell_kernels(), index, {}};
-            pass.task.I = weights.I, pass.task.H = stack->H;
-            pass.task.packed = true;
-            pass.task.w = weights.w, pass.task.u = weights.u, pass.task.b_ih = weights.b_ih,
-            pass.task.b_hh = weights.b_hh;
-            pass.task.y_stride = stack->H;
-            for (int s = 0; s < pass.cell->states; ++s, offset += stack->H) pass.offset[s] = offset;
+            const int64_t layer = &weights - stack->passes.data();
+            Pass pass{{}, &stack->cell_kernels(), stack, index, layer, program.stages()[index].initial, {}};
+            Forward<T>& task = pass.task;
+            task.options = stack->spec.options;
+            task.I = weights.I, task.H = stack->H, task.P = stack->P;
+            task.packed = true;
+            task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
+            std::copy_n(weights.u, kMaxProducts, task.u);
+            std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);
+            task.y_stride = stack->P;
+            for (int s = 0; s < pass.cell->states; ++s) {
+                pass.offset[s] = offset;
+                offset += pass.size(s);
+            }
             passes.push_back(pass);
         }
     }
@@ -123,7 +136,7 @@ Stream<T>::Stream(const Stream& other) : Stream(other.program_, other.rows_) {
     for (size_t p = 0; p < passes_.size(); ++p) {
         const Pass& from = other.passes_[p];
         for (int s = 0; s < from.cell->states; ++s) {
-            std::copy_n(other.state(from, s, 0), rows_ * from.task.H, state(passes_[p], s, 0));
+            std::copy_n(other.state(from, s, 0), rows_ * from.size(s), state(passes_[p], s, 0));
         }
     }
 }
@@ -134,10 +147,10 @@ void Stream<T>::allocate(int64_t capacity) {
     const int64_t present = slot_ * capacity_;
     Array<T> states(2 * capacity * program_->state_size());
     for (Pass& pass : passes_) {
-        const int64_t H = pass.task.H;
         for (int s = 0; s < pass.cell->states; ++s) {
+            const int64_t size = pass.size(s);
             T* to = states + pass.offset[s] * 2 * capacity;
-            if (capacity_ > 0) std::copy_n(pass.task.states[s] + present * H, rows_ * H, to);
+            if (capacity_ > 0) std::copy_n(pass.task.states[s] + present * size, rows_ * size, to);
             pass.task.states[s] = to;
         }
     }
@@ -152,6 +165,7 @@ void Stream<T>::allocate(int64_t capacity) {
     parts_ = std::vector<Part>(static_cast<size_t>(std::clamp<int64_t>(capacity, 1, num_threads())));
     for (Part& part : parts_) {
         part.memory.add(part.pre, chunk_rows_ * program_->widest_gates());
+        part.memory.add(part.cell, chunk_rows_ * program_->cell_row() + program_->cell_once());
         for (T*& rows : part.rows) part.memory.add(rows, chunk_rows_ * program_->widest_row());
         part.memory.allocate();
         part.x_rows.resize(static_cast<size_t>(chunk_rows_));
@@ -161,7 +175,7 @@ void Stream<T>::allocate(int64_t capacity) {
 
 template <class T>
 T* Stream<T>::state(const Pass& pass, int state, int64_t row) const {
-    return pass.task.states[state] + (slot_ * capacity_ + row) * pass.task.H;
+    return pass.task.states[state] + (slot_ * capacity_ + row) * pass.size(state);
 }
 
 template <class T>
@@ -232,11 +246,13 @@ const T* Stream<T>::chunk(Span rows, Part& part, int64_t slot, int64_t steps, co
             task.batch = batch;
             task.x = in;
             task.y = target(last);
-            if (task.I > kFewInputs) {
+            const bool product_before = task.I > kFewInputs || !cell.input_in_loop;
+            if (product_before) {
                 for (int64_t r = 0; r < R; ++r) part.x_rows[static_cast<size_t>(r)] = in + r * task.I;
                 cell.input(task, R, part.x_rows.data(), panels, part.pre);
             }
-            cell.forward(task, {slot, slot + steps}, rows, panels, task.I > kFewInputs ? part.pre : nullptr);
+            cell.forward(task, {slot, slot + steps}, rows, panels, product_before ? part.pre : nullptr, part.cell);
+            if (stage.stack->spec.skip && pass->layer > 0) add_input(task, {slot, slot + steps}, rows);
             in = task.y;
         }
         if (stage.stack) continue;
@@ -265,7 +281,7 @@ void Stream<T>::detach(int64_t row) {
     std::fill(count_.begin(), count_.end(), --rows_);
     for (const Pass& pass : passes_) {
         for (int s = 0; s < pass.cell->states && row < rows_; ++s) {
-            std::copy_n(state(pass, s, rows_), pass.task.H, state(pass, s, row));
+            std::copy_n(state(pass, s, rows_), pass.size(s), state(pass, s, row));
         }
     }
 }
@@ -273,7 +289,10 @@ void Stream<T>::detach(int64_t row) {
 template <class T>
 void Stream<T>::reset(int64_t row) {
     for (const Pass& pass : passes_) {
-        for (int s = 0; s < pass.cell->states; ++s) std::fill_n(state(pass, s, row), pass.task.H, T{0});
+        for (int s = 0; s < pass.cell->states; ++s) {
+            const T* initial = pass.initial[s];
+            copy_row(state(pass, s, row), initial ? initial + pass.layer * pass.size(s) : nullptr, pass.size(s));
+        }
     }
 }
 
@@ -286,7 +305,8 @@ bool Stream<T>::renew(std::shared_ptr<const Program<T>> program) {
                                  [](const Stage& a, const Stage& b) {
                                      if (a.I != b.I || a.O != b.O || a.activation != b.activation) return false;
                                      if (!a.stack || !b.stack) return a.stack == b.stack && !a.weight == !b.weight;
-                                     return a.stack->cell == b.stack->cell && a.stack->layers() == b.stack->layers();
+                                     return a.stack->spec.cell == b.stack->spec.cell &&
+                                            a.stack->layers() == b.stack->layers() && a.stack->H == b.stack->H;
                                  });
     if (!same) return false;
     std::vector<Pass> passes = passes_of(*program);
@@ -302,7 +322,7 @@ template <class T>
 void Stream<T>::read_state(size_t stage, int index, Span rows, T* out) const {
     for (const Pass& pass : passes_) {
         if (pass.stage != stage) continue;
-        out = std::copy_n(state(pass, index, rows.begin), (rows.end - rows.begin) * pass.task.H, out);
+        out = std::copy_n(state(pass, index, rows.begin), (rows.end - rows.begin) * pass.size(index), out);
     }
 }
 
@@ -310,7 +330,7 @@ template <class T>
 void Stream<T>::write_state(size_t stage, int index, Span rows, const T* in) {
     for (const Pass& pass : passes_) {
         if (pass.stage != stage) continue;
-        const int64_t size = (rows.end - rows.begin) * pass.task.H;
+        const int64_t size = (rows.end - rows.begin) * pass.size(index);
         std::copy_n(in, size, state(pass, index, rows.begin));
         in += size;
     }

@@ -19,6 +19,7 @@ public:
     struct Stage {
         int64_t I, O;
         std::unique_ptr<const Stack<T>> stack;  // of one direction
+        Array<T> initial[kMaxStates];           // or nothing for zeros
         Array<T> weight;                        // packed by pack_transposed, and
         Array<T> bias;                          // whole vectors of it
         Activation activation;
@@ -27,7 +28,8 @@ public:
     Program();
     // The first stage, if any: tokens become rows of a table (V, E), which is copied.
     void add_embedding(const T* table, int64_t V, int64_t E);
-    void add_recurrent(const std::vector<Weights<T>>& weights);
+    // `initial` are the states (layers, state) that sequences begin with, each zeros if null.
+    void add_recurrent(const std::vector<Weights<T>>& weights, const T* const* initial);
     // y = act(x W' + b), W (O, I), b (O) or null
     void add_linear(const T* weight, const T* bias, int64_t I, int64_t O, Activation activation);
     void add_activation(Activation activation, int64_t size);
@@ -41,6 +43,8 @@ public:
     int64_t widest_row() const { return widest_row_; }       // between stages
     int64_t widest_gates() const { return widest_gates_; }   // of input products
     int64_t state_size() const { return state_size_; }       // of all states of a row
+    int64_t cell_row() const { return cell_row_; }           // workspace of a cell, for a row of a step,
+    int64_t cell_once() const { return cell_once_; }         // and for all
     double multiply_adds() const { return multiply_adds_; }  // of a row and step
 
 private:
@@ -49,7 +53,7 @@ private:
     const KernelTable* kernel_table_;
     Array<T> table_;
     std::vector<Stage> stages_;
-    int64_t V_ = 0, I_ = 0, O_ = 0, widest_row_ = 0, widest_gates_ = 0, state_size_ = 0;
+    int64_t V_ = 0, I_ = 0, O_ = 0, widest_row_ = 0, widest_gates_ = 0, state_size_ = 0, cell_row_ = 0, cell_once_ = 0;
     double multiply_adds_ = 0;
 };
 
@@ -85,12 +89,18 @@ private:
     struct Pass {
         Forward<T> task;
         const CellKernels<T>* cell;
+        const Stack<T>* stack;
         size_t stage;
+        int64_t layer;
+        const Array<T>* initial;
         int64_t offset[kMaxStates];
+
+        int64_t size(int state) const { return stack->needs.state[state]; }
     };
     // What a thread needs for a chunk of steps of a slice of rows.
     struct Part {
         T* pre;      // (chunk rows, gates), input products
+        T* cell;     // workspace of cells
         T* rows[2];  // (chunk rows, widest row), what is between stages
         std::vector<const T*> x_rows;
         std::vector<int64_t> offset;

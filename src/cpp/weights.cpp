@@ -1,6 +1,7 @@
 #include "weights.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -19,59 +20,110 @@ int states_of(Cell cell) {
     return kernels().f32.cells[static_cast<int>(cell)].states;
 }
 
+template <class T>
+Needs needs_of(const Spec& spec, int64_t H, int64_t P) {
+    return precision<T>(kernels()).cells[static_cast<int>(spec.cell)].needs(spec.options, H, P);
+}
+template Needs needs_of<float>(const Spec&, int64_t, int64_t);
+template Needs needs_of<double>(const Spec&, int64_t, int64_t);
+
+int64_t state_size(const Needs& needs) {
+    return std::accumulate(needs.state, needs.state + kMaxStates, int64_t{0});
+}
+int64_t product_size(const Needs& needs) {
+    return std::accumulate(needs.product, needs.product + needs.products, int64_t{0},
+                           [](int64_t sum, const Product& product) { return sum + product.K * product.columns; });
+}
+
 int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
 template <class T>
 const CellKernels<T>& Stack<T>::cell_kernels() const {
-    return precision<T>(*kernels).cells[static_cast<int>(cell)];
+    return precision<T>(*kernels).cells[static_cast<int>(spec.cell)];
+}
+
+template <class T>
+void PackedWeights<T>::point_to(const Weights<T>& weights, const Needs& needs) {
+    w = weights.w_ih, b_ih = weights.b_ih, vectors = weights.vectors;
+    for (int p = 0; p < needs.products; ++p) {
+        u[p] = weights.of(needs.product[p]), b_hh[p] = weights.bias_of(needs.product[p]);
+    }
 }
 
 template <class T>
 Stack<T>::Stack(const std::vector<Weights<T>>& weights, int directions, int64_t rows_of_single_step)
-    : kernels(&rnncore::kernels()), cell(weights[0].cell), H(weights[0].H), directions(directions) {
-    const CellKernels<T>& kernels_of_cell = cell_kernels();
-    const int64_t columns = kernels_of_cell.gates * round_up(H, precision<T>(*kernels).lanes);
+    : kernels(&rnncore::kernels()),
+      spec(weights[0].spec),
+      H(weights[0].H),
+      P(weights[0].P),
+      needs(cell_kernels().needs(spec.options, H, P)),
+      directions(directions) {
+    const CellKernels<T>& cell = cell_kernels();
     passes.reserve(weights.size());
     if (rows_of_single_step > 0 && rows_of_single_step <= precision<T>(*kernels).unpacked_rows) {
         for (const Weights<T>& from : weights) {
-            passes.push_back({from.I, false, {}, from.w_ih, from.w_hh, from.b_ih, from.b_hh});
+            PackedWeights<T>& pass = passes.emplace_back();
+            pass.I = from.I;
+            pass.packed = false;
+            pass.point_to(from, needs);
         }
         return;
     }
-    int64_t elements = 0;
-    for (const Weights<T>& layer : weights) {
-        PackedWeights<T> packed{layer.I, true,   Array<T>((layer.I + H + 2) * columns), nullptr, nullptr,
-                                nullptr, nullptr};
-        packed.w = packed.memory;
-        packed.u = packed.w + layer.I * columns;
-        packed.b_ih = packed.u + H * columns;
-        packed.b_hh = packed.b_ih + columns;
-        passes.push_back(std::move(packed));
-        elements += (layer.I + H) * columns;
-    }
-    const auto pack = [&](const T* matrix, int64_t K, const T* packed_matrix, const T* bias, const T* packed_bias) {
-        kernels_of_cell.pack_gates(matrix, K, H, const_cast<T*>(packed_matrix));
-        if (bias) {
-            kernels_of_cell.pack_gates(bias, 1, H, const_cast<T*>(packed_bias));
-        } else {
-            std::fill_n(const_cast<T*>(packed_bias), columns, T{0});
-        }
+    // The matrices of a pass: W, then those of the products.
+    struct Matrix {
+        int64_t K, rows, columns;
+        const T *from, *bias;
+        T *to, *bias_to;
     };
+    std::vector<Matrix> matrices;
+    const auto add = [&](int64_t K, int64_t rows, const T* from, const T* bias) {
+        const int64_t parts = cell.packed_gates;
+        const int64_t columns = parts * round_up(rows / parts, precision<T>(*kernels).lanes);
+        matrices.push_back({K, rows, columns, from, bias, nullptr, nullptr});
+    };
+    int64_t elements = 0;
+    for (const Weights<T>& from : weights) {
+        const size_t first = matrices.size();
+        add(from.I, cell.gates * H, from.w_ih, from.b_ih);
+        for (int p = 0; p < needs.products; ++p) {
+            const Product& product = needs.product[p];
+            add(product.K, product.columns, from.of(product), from.bias_of(product));
+        }
+        int64_t size = needs.vectors;
+        for (size_t m = first; m < matrices.size(); ++m) size += (matrices[m].K + 1) * matrices[m].columns;
+        PackedWeights<T>& pass = passes.emplace_back();
+        pass.I = from.I;
+        pass.packed = true;
+        pass.memory = Array<T>(size);
+        T* memory = pass.memory;
+        for (size_t m = first; m < matrices.size(); ++m) {
+            Matrix& matrix = matrices[m];
+            matrix.to = memory, matrix.bias_to = memory + matrix.K * matrix.columns;
+            memory = matrix.bias_to + matrix.columns;
+            (m == first ? pass.w : pass.u[m - first - 1]) = matrix.to;
+            (m == first ? pass.b_ih : pass.b_hh[m - first - 1]) = matrix.bias_to;
+            elements += matrix.K * matrix.columns;
+        }
+        if (needs.vectors > 0) std::copy_n(from.vectors, needs.vectors, memory);
+        pass.vectors = memory;
+    }
     run_team(threads_for_packing(elements), [&](Member& team) {
-        team.each(2 * static_cast<int64_t>(passes.size()), [&](int64_t index) {
-            const Weights<T>& from = weights[index / 2];
-            const PackedWeights<T>& to = passes[index / 2];
-            if (index % 2) {
-                pack(from.w_ih, to.I, to.w, from.b_ih, to.b_ih);
+        team.each(static_cast<int64_t>(matrices.size()), [&](int64_t index) {
+            const Matrix& matrix = matrices[static_cast<size_t>(index)];
+            cell.pack(matrix.from, matrix.K, matrix.rows, matrix.to);
+            if (matrix.bias) {
+                cell.pack(matrix.bias, 1, matrix.rows, matrix.bias_to);
             } else {
-                pack(from.w_hh, H, to.u, from.b_hh, to.b_hh);
+                std::fill_n(matrix.bias_to, matrix.columns, T{0});
             }
         });
     });
 }
 
+template struct PackedWeights<float>;
+template struct PackedWeights<double>;
 template struct Stack<float>;
 template struct Stack<double>;
 

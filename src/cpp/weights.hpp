@@ -8,15 +8,38 @@
 
 namespace rnncore {
 
+// A cell and what a layer adds to it.
+struct Spec {
+    Cell cell;
+    Options options{};
+    bool skip = false;  // whether the layers of a stack but the first add what they read to their output
+};
+
+// Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
+int gates_of(Cell cell);
+int states_of(Cell cell);
+template <class T>
+Needs needs_of(const Spec& spec, int64_t H, int64_t P);
+// All states of a row, and the weights of all products.
+int64_t state_size(const Needs& needs);
+int64_t product_size(const Needs& needs);
+
 // The caller's weights of one layer in one direction. Biases may be null, which stands for zeros.
 template <class T>
 struct Weights {
-    Cell cell;
-    int64_t I, H;
-    const T* w_ih;  // (G*H, I)
-    const T* w_hh;  // (G*H, H)
-    const T* b_ih;  // (G*H)
-    const T* b_hh;  // (G*H)
+    Spec spec;
+    int64_t I, H, P;
+    const T* w_ih;     // (G*H, I)
+    const T* w_hh;     // (G*H, P); null where a cell has no products
+    const T* b_ih;     // (G*H)
+    const T* b_hh;     // (G*H)
+    const T* w_hr;     // (P, H); null where h is not projected
+    const T* vectors;  // (vectors)
+
+    const T* of(const Product& product) const { return product.projects ? w_hr : w_hh + product.first * product.K; }
+    const T* bias_of(const Product& product) const {
+        return product.projects || !b_hh ? nullptr : b_hh + product.first;
+    }
 };
 
 // The same as the kernels of one instruction set take them: packed, or where a single step is all they are for, just
@@ -27,17 +50,22 @@ struct PackedWeights {
     bool packed;
     Array<T> memory;
     const T* w;
-    const T* u;
     const T* b_ih;
-    const T* b_hh;
+    const T* u[kMaxProducts];  // of each product, and its
+    const T* b_hh[kMaxProducts];
+    const T* vectors;
+
+    // Takes the caller's as they are.
+    void point_to(const Weights<T>& weights, const Needs& needs);
 };
 
 // Layers of one cell and one size on top of each other, each with one direction or two: what a forward call runs.
 template <class T>
 struct Stack {
     const KernelTable* kernels;
-    Cell cell;
-    int64_t H;
+    Spec spec;
+    int64_t H, P;
+    Needs needs;
     int directions;
     std::vector<PackedWeights<T>> passes;  // layer by layer, and in each direction by direction
 
@@ -47,11 +75,12 @@ struct Stack {
 
     const CellKernels<T>& cell_kernels() const;
     int64_t layers() const { return static_cast<int64_t>(passes.size()) / directions; }
+    // Of a row and step of a layer with I inputs.
+    double multiply_adds(int64_t I) const {
+        return static_cast<double>(cell_kernels().gates * H) * static_cast<double>(I) +
+               static_cast<double>(product_size(needs));
+    }
 };
-
-// Number of gates and of states of a cell; gates_of throws std::invalid_argument if there is no such cell.
-int gates_of(Cell cell);
-int states_of(Cell cell);
 
 int64_t round_up(int64_t n, int64_t to);
 

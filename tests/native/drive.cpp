@@ -199,7 +199,7 @@ struct Inputs {
         x = uniform<T>(random, (c.table_rows ? c.table_rows : N * steps) * I, 1);
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * H, bound);
-        weights = {c.cell, I, H, w_ih, w_hh, nullptr, nullptr};
+        weights = {{c.cell}, I, H, H, w_ih, w_hh, nullptr, nullptr, nullptr, nullptr};
         input.x = x;
         if (c.optional) {
             b_ih = uniform<T>(random, GH, bound);
@@ -462,7 +462,7 @@ struct LinearCase {
     bool bias;
 
     std::string name() const {
-        static const char* const activations[kActivations] = {"none", "tanh", "sigmoid", "relu"};
+        static const char* const activations[kPlainActivations] = {"none", "tanh", "sigmoid", "relu"};
         static const char* const kinds[] = {"full", "ragged", "zero"};
         char text[160];
         std::snprintf(text, sizeof text, "linear N=%d T=%d I=%d O=%d %s %s%s", static_cast<int>(N), static_cast<int>(T),
@@ -570,7 +570,8 @@ struct StreamInputs {
         bias = uniform<T>(random, O, 0.5);
         auto stages = std::make_shared<Program<T>>();
         if (c.table_rows) stages->add_embedding(layers.input.x, c.table_rows, c.shape.I);
-        stages->add_recurrent(layers.weights);
+        const T* const zeros[kMaxStates] = {};
+        stages->add_recurrent(layers.weights, zeros);
         stages->add_linear(weight, bias, c.shape.H, O, Activation::tanh);
         stages->add_activation(Activation::sigmoid, O);
         program = std::move(stages);

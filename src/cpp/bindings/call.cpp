@@ -76,43 +76,131 @@ const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout) {
     return tokens;
 }
 
-bool is_single(const py::list& weights) {
-    for (const py::handle item : weights) {
-        if (!py::isinstance<py::tuple>(item) || py::len(item) != 4) {
-            throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh)");
-        }
+WeightArrays weight_arrays(py::handle item) {
+    if (!py::isinstance<py::tuple>(item) || (py::len(item) != 4 && py::len(item) != kWeights)) {
+        throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors)");
     }
+    WeightArrays arrays;
+    arrays.fill(py::none());
+    const auto tuple = py::reinterpret_borrow<py::tuple>(item);
+    for (size_t i = 0; i < tuple.size(); ++i) arrays[i] = tuple[i];
+    return arrays;
+}
+
+bool is_single(const py::list& weights) {
+    for (const py::handle item : weights) weight_arrays(item);
     return py::len(weights) > 0 && is_ready(weights[0].cast<py::tuple>()[0], kFloat32);
 }
 
 template <class T>
-std::vector<Weights<T>> checked_weights(Cell cell, const py::list& weights, int directions) {
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays) {
+    const auto& [w_ih, w_hh, b_ih, b_hh, w_hr, vectors] = arrays;
+    const int64_t G = gates_of(spec.cell);
+    // H by the matrix that has it as its columns
+    const bool projects = !w_hr.is_none(), has_products = needs_of<T>(spec, 1, 1).products > 0;
+    int64_t H = -1;
+    if (projects) {
+        H = checked_array("w_hr", w_hr, kNumbers<T>, {{"P"}, {"H"}}).shape(1);
+    } else if (has_products) {
+        const py::array array = checked_array("w_hh", w_hh, kNumbers<T>, {{"G*H"}, {"H"}});
+        H = array.shape(1);
+        if (H < 1) throw py::value_error("w_hh: expected at least one hidden unit, got " + describe(array));
+        read<T>("w_hh", array, {{"G*H", G * H}, {"H", H}});
+    } else {
+        const py::array array = checked_array("w_ih", w_ih, kNumbers<T>, {{"G*H"}, {"I"}});
+        H = array.shape(0) / G;
+        if (array.shape(0) % G != 0 || H < 1) {
+            throw py::value_error("w_ih: expected " + std::to_string(G) + " gates, got " + describe(array));
+        }
+    }
+    if (H < 1) throw py::value_error("w_hr: expected at least one hidden unit");
+    const Dim gates{"G*H", G * H}, hidden{"H", H};
+    const py::array w = checked_array("w_ih", w_ih, kNumbers<T>, {gates, {"I"}});
+    Weights<T> weights{spec,    w.shape(1), H,       H,       static_cast<const T*>(w.data()),
+                       nullptr, nullptr,    nullptr, nullptr, nullptr};
+    if (projects) {
+        weights.P = py::reinterpret_borrow<py::array>(w_hr).shape(0);
+        if (weights.P < 1) throw py::value_error("w_hr: expected at least one output");
+        weights.w_hr = read<T>("w_hr", w_hr, {{"P", weights.P}, hidden});
+    }
+    const Needs needs = needs_of<T>(spec, H, weights.P);
+    if (projects && (needs.products == 0 || !needs.product[needs.products - 1].projects) && weights.P != H) {
+        throw py::type_error("w_hr: expected None, since this cell has no projection");
+    }
+    weights.P = needs.state[0];
+    if (has_products) {
+        weights.w_hh = read<T>("w_hh", w_hh, {gates, {"P", weights.P}});
+        weights.b_hh = read_optional<T>("b_hh", b_hh, {gates});
+    } else if (!w_hh.is_none() || !b_hh.is_none()) {
+        throw py::type_error("w_hh: expected None, and so b_hh, since this cell multiplies no state");
+    }
+    weights.b_ih = read_optional<T>("b_ih", b_ih, {gates});
+    if (needs.vectors > 0) {
+        weights.vectors = read<T>("vectors", vectors, {{"V", needs.vectors}});
+    } else if (!vectors.is_none()) {
+        throw py::type_error("vectors: expected None, since this cell has none");
+    }
+    return weights;
+}
+template Weights<float> read_weights(const Spec&, const WeightArrays&);
+template Weights<double> read_weights(const Spec&, const WeightArrays&);
+
+template <class T>
+std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weights, int directions) {
     const size_t count = weights.size();
     if (count == 0 || directions < 1 || directions > 2 || count % static_cast<size_t>(directions) != 0) {
         throw py::value_error("weights: expected those of one or two directions of every layer");
     }
-    const int64_t G = gates_of(cell);
     std::vector<Weights<T>> passes;
     for (const py::handle item : weights) {
-        const auto arrays = py::reinterpret_borrow<py::tuple>(item);
-        const int64_t H = checked_array("w_hh", arrays[1], kNumbers<T>, {{"G*H"}, {"H"}}).shape(1);
-        const int64_t I = checked_array("w_ih", arrays[0], kNumbers<T>, {{"G*H", G * H}, {"I"}}).shape(1);
+        const Weights<T> pass = read_weights<T>(spec, weight_arrays(item));
         const size_t index = passes.size();
-        const bool fits_below =
-            index < static_cast<size_t>(directions) ? index == 0 || I == passes[0].I : I == directions * passes[0].H;
-        if (H < 1 || !fits_below || (index > 0 && H != passes[0].H)) {
+        const bool fits_below = index < static_cast<size_t>(directions) ? index == 0 || pass.I == passes[0].I
+                                                                        : pass.I == directions * passes[0].P;
+        if (!fits_below || (index > 0 && (pass.H != passes[0].H || pass.P != passes[0].P))) {
             throw py::value_error("weights: the passes do not fit each other");
         }
-        const Dim gates{"G*H", G * H};
-        passes.push_back({cell, I, H, read<T>("w_ih", arrays[0], {gates, {"I", I}}),
-                          read<T>("w_hh", arrays[1], {gates, {"H", H}}), read_optional<T>("b_ih", arrays[2], {gates}),
-                          read_optional<T>("b_hh", arrays[3], {gates})});
+        passes.push_back(pass);
     }
     return passes;
 }
 
-template std::vector<Weights<float>> checked_weights(Cell, const py::list&, int);
-template std::vector<Weights<double>> checked_weights(Cell, const py::list&, int);
+template std::vector<Weights<float>> checked_weights(const Spec&, const py::list&, int);
+template std::vector<Weights<double>> checked_weights(const Spec&, const py::list&, int);
+
+namespace {
+
+Curve curve_of(const py::tuple& tuple) {
+    if (tuple.size() != 3) throw py::value_error("activation: expected (kind, alpha, beta)");
+    const Curve curve{tuple[0].cast<Activation>(), tuple[1].cast<double>(), tuple[2].cast<double>()};
+    const int kind = static_cast<int>(curve.kind);
+    if (kind < 0 || kind >= kActivations) throw py::value_error("activation: there is no such activation");
+    return curve;
+}
+
+}  // namespace
+
+void register_spec(py::module_& m) {
+    py::class_<Spec>(m, "Spec")
+        .def(py::init([](Cell cell) {
+            gates_of(cell);
+            return Spec{cell};
+        }))
+        .def(py::init([](Cell cell, const py::tuple& activation, const py::tuple& recurrent_activation, bool peephole,
+                         bool layer_norm, double gate_clip, double cell_clip, double take_h, double take_c, bool skip) {
+            gates_of(cell);
+            return Spec{cell,
+                        {curve_of(activation),
+                         curve_of(recurrent_activation),
+                         peephole,
+                         layer_norm,
+                         gate_clip,
+                         cell_clip,
+                         {take_h, take_c}},
+                        skip};
+        }));
+    py::implicitly_convertible<Cell, Spec>();
+}
 
 void register_lookup(py::module_& m) {
     py::class_<Lookup>(m, "Lookup")

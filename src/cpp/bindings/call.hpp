@@ -1,6 +1,7 @@
 // What calls of one layer and of a stack of layers have in common: checks of sizes, lengths and tokens.
 #pragma once
 
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -44,12 +45,27 @@ const Lookup* as_lookup(py::handle x);
 // The tokens of a call, each in [0, V) but for those of padded steps.
 const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout);
 
-// Weights of layers that fit on top of each other, a tuple (w_ih, w_hh, b_ih, b_hh) for each pass, and whether the
-// first is float32. TypeError or ValueError otherwise.
+// The arrays of one layer in one direction: w_ih, w_hh, b_ih, b_hh, w_hr, vectors. None where a layer has no such
+// thing.
+inline constexpr size_t kWeights = 6;
+using WeightArrays = std::array<py::object, kWeights>;
+// From a tuple, which may end after b_hh.
+WeightArrays weight_arrays(py::handle tuple);
 template <class T>
-std::vector<Weights<T>> checked_weights(Cell cell, const py::list& weights, int directions);
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays);
+
+// Weights of layers that fit on top of each other, a tuple for each pass, and whether the first is float32. TypeError
+// or ValueError otherwise.
+template <class T>
+std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weights, int directions);
 bool is_single(const py::list& weights);
 
+// What is between a series of one layer and the caller's: masks of the new states laid out like y, and of h (N, P).
+struct MaskArrays {
+    py::object h, c, recurrent;
+};
+
 void register_lookup(py::module_& m);
+void register_spec(py::module_& m);
 
 }  // namespace rnncore

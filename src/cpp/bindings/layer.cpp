@@ -1,7 +1,10 @@
 // One layer in one direction: forward, and forward with a tape whose backward may be called many times.
 #include "layer.hpp"
 
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <optional>
 #include <variant>
 
 #include "../engine.hpp"
@@ -13,75 +16,90 @@
 namespace rnncore {
 namespace {
 
+constexpr const char* kFirst[] = {"h_0", "c_0", "n_0", "m_0"};
+constexpr const char* kLast[] = {"dh_n", "dc_n", "dn_n", "dm_n"};
+constexpr const char* kStart[] = {"h_reset", "c_reset", "n_reset", "m_reset"};
+
+using States = std::array<py::object, kMaxStates>;  // None for zeros, and where a cell has no such state
+
 // The arguments common to forward and record. The objects keep the arrays alive.
 struct Arguments {
-    py::object x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths;
+    py::object x;
+    WeightArrays weights;
+    States first;
+    py::object lengths;
     Layout layout;
-    int64_t I, H;
+
+    int numbers() const {
+        return py::reinterpret_borrow<py::array>(weights[0]).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
+    }
 };
+
+template <class Objects>
+bool all_ready(const Objects& objects, int numbers) {
+    return std::all_of(objects.begin(), objects.end(),
+                       [=](const py::object& o) { return is_ready_or_none(o, numbers); });
+}
 
 // Whether nothing has to be converted: all arrays of the dtype of w_ih, and x with a batch axis. Weights of many
 // networks are for many.cpp.
 bool ready(const Arguments& a) {
-    if (!is_ready(a.w_ih, kFloat32 | kFloat64) || py::reinterpret_borrow<py::array>(a.w_ih).ndim() == 3) return false;
-    const int numbers = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float) ? kFloat32 : kFloat64;
+    const py::object& w_ih = a.weights[0];
+    if (!is_ready(w_ih, kFloat32 | kFloat64) || py::reinterpret_borrow<py::array>(w_ih).ndim() == 3) return false;
+    const int numbers = a.numbers();
     const bool x_is_ready = is_ready(a.x, numbers)
                                 ? py::reinterpret_borrow<py::array>(a.x).ndim() != 2 || as_ragged(a.lengths)
                                 : as_lookup(a.x) != nullptr;
-    return x_is_ready && is_ready(a.w_hh, numbers) && is_ready_or_none(a.b_ih, numbers) &&
-           is_ready_or_none(a.b_hh, numbers) && is_ready_or_none(a.h_0, numbers) && is_ready_or_none(a.c_0, numbers) &&
+    return x_is_ready && all_ready(a.weights, numbers) && all_ready(a.first, numbers) &&
            (is_ready_or_none(a.lengths, kInt64) || as_ragged(a.lengths));
 }
 
 template <class T>
 struct Layer {
     Weights<T> weights;
+    Needs needs;
     Input<T> input;
+
+    int states() const { return states_of(weights.spec.cell); }
 };
 
-template <class T>
-Layer<T> checked_layer(Cell cell, Arguments& a) {
-    const int64_t G = gates_of(cell);
-    const py::array w_hh = checked_array("w_hh", a.w_hh, kNumbers<T>, {{"G*H"}, {"H"}});
-    a.H = w_hh.shape(1);
-    if (a.H < 1) throw py::value_error("w_hh: expected at least one hidden unit, got " + describe(w_hh));
-    const Dim gates{"G*H", G * a.H}, hidden{"H", a.H};
-    if (w_hh.shape(0) != gates.size) read<T>("w_hh", w_hh, {gates, hidden});  // throws
-    const py::array w_ih = checked_array("w_ih", a.w_ih, kNumbers<T>, {gates, {"I"}});
-    a.I = w_ih.shape(1);
+// One array for each state of (N, size), of which each may be None.
+template <class T, class Objects>
+void read_states(const char* const* names, const Objects& objects, const Layer<T>& layer, int64_t N, const T** to) {
+    for (int s = 0; s < kMaxStates; ++s) {
+        const py::object& object = objects[static_cast<size_t>(s)];
+        if (s < layer.states()) {
+            to[s] = read_optional<T>(names[s], object, {{"N", N}, {"H", layer.needs.state[s]}});
+        } else if (!object.is_none()) {
+            throw py::type_error(std::string(names[s]) + ": expected None, since this cell has no " +
+                                 (s == 1 ? "cell state" : "such state"));
+        }
+    }
+}
 
+template <class T>
+Layer<T> checked_layer(const Spec& spec, Arguments& a) {
+    Layer<T> layer{};
+    layer.weights = read_weights<T>(spec, a.weights);
+    const int64_t I = layer.weights.I, H = layer.weights.H, P = layer.weights.P;
+    layer.needs = needs_of<T>(spec, H, P);
     const bool batch_first = a.layout.batch_first;
     const Lookup* lookup = as_lookup(a.x);
     const Ragged* ragged = as_ragged(a.lengths);
-    const py::array x = lookup   ? checked_array("table", lookup->table, kNumbers<T>, {{"V"}, {"I", a.I}})
-                        : ragged ? checked_array("x", a.x, kNumbers<T>, {{"R"}, {"I", a.I}})
+    const py::array x = lookup   ? checked_array("table", lookup->table, kNumbers<T>, {{"V"}, {"I", I}})
+                        : ragged ? checked_array("x", a.x, kNumbers<T>, {{"R"}, {"I", I}})
                                  : checked_array("x", a.x, kNumbers<T>,
-                                                 {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", a.I}});
+                                                 {{batch_first ? "N" : "T"}, {batch_first ? "T" : "N"}, {"I", I}});
     const py::array& series = lookup ? lookup->tokens : x;
     set_sizes(a.layout, series, ragged);
-    const Dim batch{"N", a.layout.N};
-
-    check_size(series, a.layout, G * a.H, a.I);
+    check_size(series, a.layout, gates_of(spec.cell) * H, I);
     if (!ragged) a.layout.lengths = checked_lengths(a.lengths, a.layout);
-    Layer<T> layer{};
-    layer.weights = {cell,
-                     a.I,
-                     a.H,
-                     static_cast<const T*>(w_ih.data()),
-                     static_cast<const T*>(w_hh.data()),
-                     read_optional<T>("b_ih", a.b_ih, {gates}),
-                     read_optional<T>("b_hh", a.b_hh, {gates})};
     layer.input.x = static_cast<const T*>(x.data());
     if (lookup) {
         layer.input.tokens = checked_tokens(*lookup, a.layout);
         layer.input.V = x.shape(0);
     }
-    layer.input.first[0] = read_optional<T>("h_0", a.h_0, {batch, hidden});
-    if (states_of(cell) > 1) {
-        layer.input.first[1] = read_optional<T>("c_0", a.c_0, {batch, hidden});
-    } else if (!a.c_0.is_none()) {
-        throw py::type_error("c_0: expected None, since this cell has no cell state");
-    }
+    read_states(kFirst, a.first, layer, a.layout.N, layer.input.first);
     return layer;
 }
 
@@ -91,12 +109,12 @@ struct NewOutput {
     py::tuple arrays;
     Output<T> pointers{};
 
-    NewOutput(Cell cell, const Arguments& a) : arrays(static_cast<size_t>(1 + states_of(cell))) {
-        py::array y = new_series<T>(a.layout, a.H);
+    NewOutput(const Layer<T>& layer, const Layout& layout) : arrays(static_cast<size_t>(1 + layer.states())) {
+        py::array y = new_series<T>(layout, layer.weights.P);
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
-        for (int s = 0; s < states_of(cell); ++s) {
-            py::array last = new_array<T>({a.layout.N, a.H});
+        for (int s = 0; s < layer.states(); ++s) {
+            py::array last = new_array<T>({layout.N, layer.needs.state[s]});
             pointers.last[s] = data<T>(last);
             arrays[static_cast<size_t>(1 + s)] = std::move(last);
         }
@@ -105,41 +123,38 @@ struct NewOutput {
 
 // Where states start anew in a sequence, and at what: the arguments of calls that have more than `Arguments`.
 struct ResetArguments {
-    py::object mask, h, c;
+    py::object mask;
+    States start;
 };
 
 bool ready(const ResetArguments& r, int numbers) {
-    const auto of_each_row = [=](const py::object& start) {
-        return start.is_none() || (is_ready(start, numbers) && py::reinterpret_borrow<py::array>(start).ndim() != 1);
-    };
-    return is_ready(r.mask, kBool) && of_each_row(r.h) && of_each_row(r.c);
+    return is_ready(r.mask, kBool) && std::all_of(r.start.begin(), r.start.end(), [=](const py::object& start) {
+               return start.is_none() ||
+                      (is_ready(start, numbers) && py::reinterpret_borrow<py::array>(start).ndim() != 1);
+           });
 }
 
 // None if the call has none of it.
 template <class T>
 struct Resets {
     Pieces pieces;
-    const T* start[kMaxStates];  // (N, H), for the forward pass alone: nobody keeps them
+    const T* start[kMaxStates];  // (N, state), for the forward pass alone: nobody keeps them
     bool with_start[kMaxStates];
 };
 template <class T>
-std::unique_ptr<const Resets<T>> checked_resets(Cell cell, const Arguments& a, const ResetArguments* r) {
+std::unique_ptr<const Resets<T>> checked_resets(const Layer<T>& layer, const Layout& layout, const ResetArguments* r) {
     if (!r) return nullptr;
-    const Dim batch{"N", a.layout.N}, hidden{"H", a.H};
-    if (states_of(cell) < 2 && !r->c.is_none()) {
-        throw py::type_error("c_reset: expected None, since this cell has no cell state");
-    }
-    const uint8_t* mask = checked_resets(r->mask, a.layout);
-    const T* h = read_optional<T>("h_reset", r->h, {batch, hidden});
-    const T* c = read_optional<T>("c_reset", r->c, {batch, hidden});
-    return std::make_unique<const Resets<T>>(Resets<T>{Pieces(a.layout, mask), {h, c}, {h != nullptr, c != nullptr}});
+    Resets<T> resets{Pieces(layout, checked_resets(r->mask, layout)), {}, {}};
+    read_states(kStart, r->start, layer, layout.N, resets.start);
+    for (int s = 0; s < kMaxStates; ++s) resets.with_start[s] = resets.start[s] != nullptr;
+    return std::make_unique<const Resets<T>>(std::move(resets));
 }
 
 template <class T>
-py::object forward_as(Cell cell, Arguments& arguments, const ResetArguments* reset = nullptr) {
-    const Layer<T> layer = checked_layer<T>(cell, arguments);
-    const auto resets = checked_resets<T>(cell, arguments, reset);
-    NewOutput<T> output(cell, arguments);
+py::object forward_as(const Spec& spec, Arguments& arguments, const ResetArguments* reset = nullptr) {
+    const Layer<T> layer = checked_layer<T>(spec, arguments);
+    const auto resets = checked_resets<T>(layer, arguments.layout, reset);
+    NewOutput<T> output(layer, arguments.layout);
     {
         const py::gil_scoped_release nogil;
         if (resets) {
@@ -158,46 +173,55 @@ struct Recording {
     Layer<T> layer;
     Tape<T> tape;
     std::unique_ptr<const Resets<T>> resets;  // or null
+    MaskArrays masks;
 
-    // None if a gradient would have to be converted.
-    py::object backward(py::object dy, py::object dh_n, py::object dc_n) const {
-        if (!is_ready_or_none(dy, kNumbers<T>) || !is_ready_or_none(dh_n, kNumbers<T>) ||
-            !is_ready_or_none(dc_n, kNumbers<T>)) {
-            return py::none();
-        }
+    // Gradients as they come: of x, of the weights, of the initial states, of those after resets.
+    struct Result {
+        py::object x;
+        WeightArrays weights;
+        py::list first, start;
+    };
+
+    // Nothing if a gradient would have to be converted.
+    std::optional<Result> backward(const py::object& dy, const States& dlast) const {
+        if (!is_ready_or_none(dy, kNumbers<T>) || !all_ready(dlast, kNumbers<T>)) return std::nullopt;
         const Layout& layout = arguments.layout;
         const Weights<T>& weights = layer.weights;
-        const int64_t I = weights.I, H = weights.H, GH = gates_of(weights.cell) * H;
-        const int states = states_of(weights.cell);
-        const Dim batch{"N", layout.N}, steps{"T", layout.T}, hidden{"H", H};
+        const int64_t I = weights.I, H = weights.H, P = weights.P, GH = gates_of(weights.spec.cell) * H;
+        const Dim batch{"N", layout.N}, steps{"T", layout.T}, hidden{"H", P};
         const Dim outer = layout.batch_first ? batch : steps, inner = layout.batch_first ? steps : batch;
         Output<const T> cotangents{};
         cotangents.y = layout.ragged ? read_optional<T>("dy", dy, {{"R", layout.ragged->R}, hidden})
                                      : read_optional<T>("dy", dy, {outer, inner, hidden});
-        cotangents.last[0] = read_optional<T>("dh_n", dh_n, {batch, hidden});
-        if (states > 1) {
-            cotangents.last[1] = read_optional<T>("dc_n", dc_n, {batch, hidden});
-        } else if (!dc_n.is_none()) {
-            throw py::type_error("dc_n: expected None, since this cell has no cell state");
-        }
+        read_states(kLast, dlast, layer, layout.N, cotangents.last);
 
         const Lookup* lookup = as_lookup(arguments.x);
-        py::array dx = lookup ? lookup->gradient : new_series<T>(layout, I), dw_ih = new_array<T>({GH, I}),
-                  dw_hh = new_array<T>({GH, H}), db_ih = new_array<T>({GH}), db_hh = new_array<T>({GH});
-        Gradients<T> gradients{data<T>(dx), data<T>(dw_ih), data<T>(dw_hh), data<T>(db_ih), data<T>(db_hh), {}};
-        py::tuple result(static_cast<size_t>(5 + 2 * states));
+        Result result;
+        Gradients<T> gradients{};
+        const auto make = [](py::object& object, T*& pointer, std::initializer_list<int64_t> shape) {
+            py::array array = new_array<T>(shape);
+            pointer = data<T>(array);
+            object = std::move(array);
+        };
+        result.weights.fill(py::none());
+        py::array dx = lookup ? lookup->gradient : new_series<T>(layout, I);
+        gradients.x = data<T>(dx);
+        result.x = lookup ? py::object(py::none()) : std::move(dx);
+        make(result.weights[0], gradients.w_ih, {GH, I});
+        make(result.weights[2], gradients.b_ih, {GH});
+        if (weights.w_hh) {
+            make(result.weights[1], gradients.w_hh, {GH, P});
+            make(result.weights[3], gradients.b_hh, {GH});
+        }
+        if (weights.w_hr) make(result.weights[4], gradients.w_hr, {P, H});
+        if (layer.needs.vectors > 0) make(result.weights[5], gradients.vectors, {layer.needs.vectors});
         T* dstart[kMaxStates] = {};
-        for (int s = 0; s < states; ++s) {
-            py::array first = new_array<T>({layout.N, H});
-            gradients.first[s] = data<T>(first);
-            result[static_cast<size_t>(5 + s)] = std::move(first);
-            py::object start = py::none();
-            if (resets && resets->with_start[s]) {
-                py::array array = new_array<T>({layout.N, H});
-                dstart[s] = data<T>(array);
-                start = std::move(array);
-            }
-            result[static_cast<size_t>(5 + states + s)] = std::move(start);
+        for (int s = 0; s < layer.states(); ++s) {
+            py::object first, start = py::none();
+            make(first, gradients.first[s], {layout.N, layer.needs.state[s]});
+            if (resets && resets->with_start[s]) make(start, dstart[s], {layout.N, layer.needs.state[s]});
+            result.first.append(std::move(first));
+            result.start.append(std::move(start));
         }
         {
             const py::gil_scoped_release nogil;
@@ -207,11 +231,6 @@ struct Recording {
                 rnncore::backward(weights, layer.input, tape, cotangents, gradients);
             }
         }
-        result[0] = lookup ? py::object(py::none()) : std::move(dx);
-        result[1] = std::move(dw_ih);
-        result[2] = std::move(dw_hh);
-        result[3] = std::move(db_ih);
-        result[4] = std::move(db_hh);
         return result;
     }
 };
@@ -219,10 +238,28 @@ struct Recording {
 using AnyRecording = std::variant<Recording<float>, Recording<double>>;
 
 template <class T>
-py::object record_as(Cell cell, Arguments& arguments, int64_t checkpoint_every, const ResetArguments* reset = nullptr) {
-    const Layer<T> layer = checked_layer<T>(cell, arguments);
-    auto resets = checked_resets<T>(cell, arguments, reset);
-    NewOutput<T> output(cell, arguments);
+void read_masks(const MaskArrays& masks, const Layout& layout, Layer<T>& layer) {
+    const auto like_y = [&](const char* name, const py::object& mask, int64_t size) -> const T* {
+        if (layout.ragged) return read_optional<T>(name, mask, {{"R", layout.ragged->R}, {"H", size}});
+        const Dim batch{"N", layout.N}, steps{"T", layout.T};
+        return read_optional<T>(name, mask,
+                                {layout.batch_first ? batch : steps, layout.batch_first ? steps : batch, {"H", size}});
+    };
+    layer.input.take[0] = like_y("h_mask", masks.h, layer.needs.state[0]);
+    layer.input.take[1] = like_y("c_mask", masks.c, layer.needs.state[1]);
+    layer.input.recurrent_mask =
+        read_optional<T>("recurrent_mask", masks.recurrent, {{"N", layout.N}, {"H", layer.needs.state[0]}});
+}
+
+template <class T>
+py::object record_as(const Spec& spec, Arguments& arguments, int64_t checkpoint_every,
+                     const ResetArguments* reset = nullptr,
+                     const MaskArrays& masks = {py::none(), py::none(), py::none()}) {
+    if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
+    Layer<T> layer = checked_layer<T>(spec, arguments);
+    read_masks(masks, arguments.layout, layer);
+    auto resets = checked_resets<T>(layer, arguments.layout, reset);
+    NewOutput<T> output(layer, arguments.layout);
     auto tape = [&] {
         const py::gil_scoped_release nogil;
         return resets ? forward_for_training(layer.weights, resets->pieces, layer.input, resets->start, output.pointers,
@@ -231,16 +268,30 @@ py::object record_as(Cell cell, Arguments& arguments, int64_t checkpoint_every, 
                                              checkpoint_every);
     }();
     return py::make_tuple(output.arrays,
-                          AnyRecording(Recording<T>{arguments, layer, std::move(tape), std::move(resets)}));
+                          AnyRecording(Recording<T>{arguments, layer, std::move(tape), std::move(resets), masks}));
 }
 
 // In the dtype of w_ih; None if something would have to be converted.
 template <class Float, class Double>
 py::object by_dtype(const Arguments& a, Float as_float, Double as_double, const ResetArguments* reset = nullptr) {
     if (!ready(a)) return py::none();
-    const bool single = py::reinterpret_borrow<py::array>(a.w_ih).itemsize() == sizeof(float);
-    if (reset && !ready(*reset, single ? kFloat32 : kFloat64)) return py::none();
-    return single ? as_float() : as_double();
+    if (reset && !ready(*reset, a.numbers())) return py::none();
+    return a.numbers() == kFloat32 ? as_float() : as_double();
+}
+
+// One object for each state from a tuple of as many.
+States states_from(const py::tuple& parts) {
+    States states;
+    states.fill(py::none());
+    if (parts.size() > states.size()) throw py::value_error("state: expected at most 4 arrays");
+    for (size_t s = 0; s < parts.size(); ++s) states[s] = parts[s];
+    return states;
+}
+
+std::optional<ResetArguments> resets_from(const py::object& resets) {
+    if (resets.is_none()) return std::nullopt;
+    const auto [mask, start] = resets.cast<std::pair<py::object, py::tuple>>();
+    return ResetArguments{mask, states_from(start)};
 }
 
 }  // namespace
@@ -250,47 +301,93 @@ void register_layer(py::module_& m) {
         .value("rnn_tanh", Cell::rnn_tanh)
         .value("rnn_relu", Cell::rnn_relu)
         .value("lstm", Cell::lstm)
-        .value("gru", Cell::gru);
+        .value("gru", Cell::gru)
+        .value("rnn_rows", Cell::rnn_rows)
+        .value("lstm_rows", Cell::lstm_rows)
+        .value("lstm_coupled", Cell::lstm_coupled)
+        .value("gru_rows", Cell::gru_rows)
+        .value("gru_before", Cell::gru_before);
 
     register_lookup(m);
+    register_spec(m);
 
+    // Of cells without options, flat, as functions have their arguments.
     m.def("forward", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                         py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-        Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+        const py::none none;
+        Arguments a{x,
+                    {w_ih, w_hh, b_ih, b_hh, none, none},
+                    {h_0, c_0, none, none},
+                    lengths,
+                    {0, 0, batch_first, reverse, nullptr}};
         return by_dtype(
-            a, [&] { return forward_as<float>(cell, a); }, [&] { return forward_as<double>(cell, a); });
+            a, [&] { return forward_as<float>({cell}, a); }, [&] { return forward_as<double>({cell}, a); });
     });
     m.def("record",
           [](int64_t checkpoint_every, Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih,
              py::object b_hh, py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-              if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
-              Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
+              const py::none none;
+              Arguments a{x,
+                          {w_ih, w_hh, b_ih, b_hh, none, none},
+                          {h_0, c_0, none, none},
+                          lengths,
+                          {0, 0, batch_first, reverse, nullptr}};
               return by_dtype(
-                  a, [&] { return record_as<float>(cell, a, checkpoint_every); },
-                  [&] { return record_as<double>(cell, a, checkpoint_every); });
+                  a, [&] { return record_as<float>({cell}, a, checkpoint_every); },
+                  [&] { return record_as<double>({cell}, a, checkpoint_every); });
           });
-    m.def("forward_with_resets", [](py::object mask, py::object h_reset, py::object c_reset, Cell cell, py::object x,
-                                    py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh, py::object h_0,
-                                    py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-        Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-        const ResetArguments r{mask, h_reset, c_reset};
+    // Of any layer: weights, states and what starts them anew (None, or a mask and states) are tuples, and so are
+    // masks.
+    m.def("forward_layer", [](const Spec& spec, py::object x, const py::tuple& weights, const py::tuple& state,
+                              py::object lengths, bool reverse, bool batch_first, const py::object& resets) {
+        Arguments a{x, weight_arrays(weights), states_from(state), lengths, {0, 0, batch_first, reverse, nullptr}};
+        const auto reset = resets_from(resets);
+        const ResetArguments* r = reset ? &*reset : nullptr;
         return by_dtype(
-            a, [&] { return forward_as<float>(cell, a, &r); }, [&] { return forward_as<double>(cell, a, &r); }, &r);
+            a, [&] { return forward_as<float>(spec, a, r); }, [&] { return forward_as<double>(spec, a, r); }, r);
     });
-    m.def("record_with_resets",
-          [](py::object mask, py::object h_reset, py::object c_reset, int64_t checkpoint_every, Cell cell, py::object x,
-             py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh, py::object h_0, py::object c_0,
-             py::object lengths, bool reverse, bool batch_first) {
-              if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected 0 or a number of steps");
-              Arguments a{x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, lengths, {0, 0, batch_first, reverse, nullptr}, 0, 0};
-              const ResetArguments r{mask, h_reset, c_reset};
-              return by_dtype(
-                  a, [&] { return record_as<float>(cell, a, checkpoint_every, &r); },
-                  [&] { return record_as<double>(cell, a, checkpoint_every, &r); }, &r);
-          });
+    m.def("record_layer", [](int64_t checkpoint_every, const Spec& spec, py::object x, const py::tuple& weights,
+                             const py::tuple& state, py::object lengths, bool reverse, bool batch_first,
+                             const py::object& resets, const py::tuple& masks) {
+        Arguments a{x, weight_arrays(weights), states_from(state), lengths, {0, 0, batch_first, reverse, nullptr}};
+        const auto reset = resets_from(resets);
+        const ResetArguments* r = reset ? &*reset : nullptr;
+        if (masks.size() != 3) throw py::value_error("masks: expected those of h, of c and of the products");
+        const MaskArrays m{masks[0], masks[1], masks[2]};
+        return by_dtype(
+            a, [&] { return record_as<float>(spec, a, checkpoint_every, r, m); },
+            [&] { return record_as<double>(spec, a, checkpoint_every, r, m); }, r);
+    });
     py::class_<AnyRecording>(m, "Recording")
-        .def("backward", [](const AnyRecording& recording, py::object dy, py::object dh_n, py::object dc_n) {
-            return std::visit([&](const auto& r) { return r.backward(dy, dh_n, dc_n); }, recording);
+        .def("backward",
+             [](const AnyRecording& any, py::object dy, py::object dh_n, py::object dc_n) -> py::object {
+                 const States dlast{dh_n, dc_n, py::none(), py::none()};
+                 return std::visit(
+                     [&](const auto& recording) -> py::object {
+                         const auto result = recording.backward(dy, dlast);
+                         if (!result) return py::none();
+                         const size_t states = result->first.size();
+                         py::tuple flat(5 + 2 * states);
+                         flat[0] = result->x;
+                         for (size_t w = 0; w < 4; ++w) flat[1 + w] = result->weights[w];
+                         for (size_t s = 0; s < states; ++s) {
+                             flat[5 + s] = result->first[s];
+                             flat[5 + states + s] = result->start[s];
+                         }
+                         return flat;
+                     },
+                     any);
+             })
+        .def("pull_back", [](const AnyRecording& any, py::object dy, const py::tuple& dstate) -> py::object {
+            return std::visit(
+                [&](const auto& recording) -> py::object {
+                    const auto result = recording.backward(dy, states_from(dstate));
+                    if (!result) return py::none();
+                    py::tuple weights(kWeights);
+                    for (size_t w = 0; w < kWeights; ++w) weights[w] = result->weights[w];
+                    return py::make_tuple(result->x, weights, py::tuple(result->first), py::tuple(result->start));
+                },
+                any);
         });
 }
 

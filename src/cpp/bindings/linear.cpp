@@ -41,7 +41,7 @@ struct Call {
 
     static Call checked(const Arguments& a) {
         const int activation = static_cast<int>(a.activation);
-        if (activation < 0 || activation >= kActivations) {
+        if (activation < 0 || activation >= kPlainActivations) {
             throw py::value_error("activation: there is none with the value " + std::to_string(activation));
         }
         const py::array weight = checked_array("weight", a.weight, kNumbers<T>, {{"O"}, {"I"}});
@@ -132,7 +132,15 @@ void register_linear(py::module_& m) {
         .value("none", Activation::none)
         .value("tanh", Activation::tanh)
         .value("sigmoid", Activation::sigmoid)
-        .value("relu", Activation::relu);
+        .value("relu", Activation::relu)
+        .value("hard_sigmoid", Activation::hard_sigmoid)
+        .value("softsign", Activation::softsign)
+        .value("affine", Activation::affine)
+        .value("leaky_relu", Activation::leaky_relu)
+        .value("thresholded_relu", Activation::thresholded_relu)
+        .value("scaled_tanh", Activation::scaled_tanh)
+        .value("elu", Activation::elu)
+        .value("softplus", Activation::softplus);
 
     m.def("linear", [](Activation activation, py::object x, py::object weight, py::object bias, py::object lengths) {
         const Arguments a{activation, x, weight, bias, lengths};

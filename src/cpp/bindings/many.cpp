@@ -102,11 +102,11 @@ struct Recording {
 
 // The parts of a state, (M, passes, N, H), or of its gradient.
 template <class T>
-void read_states(const char* const (&names)[kMaxStates], const py::object& h, const py::object& c, int states,
+void read_states(const char* const (&names)[2], const py::object& h, const py::object& c, int states,
                  std::initializer_list<int64_t> shape, PerNetwork<const T> (&to)[kMaxStates]) {
     const int64_t* size = shape.begin();
     const Dim dims[] = {{"M", size[0]}, {"D*L", size[1]}, {"N", size[2]}, {"H", size[3]}};
-    for (int s = 0; s < kMaxStates; ++s) {
+    for (int s = 0; s < 2; ++s) {
         const py::object& part = s ? c : h;
         if (part.is_none()) continue;
         if (s >= states) throw py::type_error(std::string(names[s]) + ": expected None, since there is no cell state");
@@ -138,7 +138,7 @@ struct NewOutputs {
     ManyOutputs<T> pointers;
     int states;
 
-    NewOutputs(const Networks<T>& networks, const Series<T>& series) : states(states_of(networks.passes[0].cell)) {
+    NewOutputs(const Networks<T>& networks, const Series<T>& series) : states(states_of(networks.passes[0].spec.cell)) {
         const int64_t M = networks.M, H = networks.passes[0].H, passes = static_cast<int64_t>(networks.passes.size());
         pointers.y = new_series<T>(arrays[0], series, M, false, networks.directions * H);
         for (int s = 0; s < states; ++s) {
@@ -160,12 +160,12 @@ struct Held {
 
     int64_t units() const {
         const ManyWeights<T>& pass = networks.passes[0];
-        return static_cast<int64_t>(networks.passes.size()) * gates_of(pass.cell) * pass.H;
+        return static_cast<int64_t>(networks.passes.size()) * gates_of(pass.spec.cell) * pass.H;
     }
     ManyInputs<T> inputs(const Series<T>& series, const py::object& h_0, const py::object& c_0) const {
         const ManyWeights<T>& pass = networks.passes[0];
         ManyInputs<T> inputs{series.parts, {}};
-        read_states<T>({"h_0", "c_0"}, h_0, c_0, states_of(pass.cell),
+        read_states<T>({"h_0", "c_0"}, h_0, c_0, states_of(pass.spec.cell),
                        {networks.M, static_cast<int64_t>(networks.passes.size()), series.layouts.N, pass.H},
                        inputs.first);
         return inputs;
@@ -204,13 +204,16 @@ AnyHeld hold(Cell cell, const py::list& weights, int directions, bool batch_firs
         if (index == 0) held.networks.M = w_ih.shape(0);
         const int64_t M = held.networks.M, H = w_hh.shape(2), I = w_ih.shape(2);
         const Dim gates{"G*H", G * H};
-        ManyWeights<T> pass{cell,
+        ManyWeights<T> pass{{cell},
                             I,
+                            H,
                             H,
                             read_parts<T>("w_ih", arrays[0], M, gates, {"I", I}),
                             read_parts<T>("w_hh", arrays[1], M, gates, {"H", H}),
                             read_parts<T>("b_ih", arrays[2], M, gates),
-                            read_parts<T>("b_hh", arrays[3], M, gates)};
+                            read_parts<T>("b_hh", arrays[3], M, gates),
+                            {},
+                            {}};
         const std::vector<ManyWeights<T>>& passes = held.networks.passes;
         const bool fits_below =
             index < static_cast<size_t>(directions) ? index == 0 || I == passes[0].I : I == directions * passes[0].H;
@@ -248,8 +251,8 @@ py::tuple record(const py::object& self, const Held<T>& held, int64_t checkpoint
 template <class T>
 py::tuple Recording<T>::backward(const py::object& dy, const py::object& dh_n, const py::object& dc_n) const {
     const ManyWeights<T>& pass = networks->passes[0];
-    const int64_t M = networks->M, N = series.layouts.N, I = pass.I, H = pass.H, GH = gates_of(pass.cell) * H;
-    const int states = states_of(pass.cell);
+    const int64_t M = networks->M, N = series.layouts.N, I = pass.I, H = pass.H, GH = gates_of(pass.spec.cell) * H;
+    const int states = states_of(pass.spec.cell);
     ManyOutputs<const T> cotangents{};
     if (!dy.is_none()) {
         cotangents.y = {read<T>("dy", dy, {{"M", M}, {"N", series.outer}, {"T", series.inner}, {"H", H}}),
@@ -325,7 +328,7 @@ AnyLinear call_linear(Activation activation, const py::object& x, const py::obje
     if (dimensions(weight) != 3) checked_array("weight", weight, kFloat32 | kFloat64, {{"M"}, {"O"}, {"I"}});
     const auto array = py::reinterpret_borrow<py::array>(weight);
     const int index = static_cast<int>(activation);
-    if (index < 0 || index >= kActivations) throw py::value_error("activation: there is no such activation");
+    if (index < 0 || index >= kPlainActivations) throw py::value_error("activation: there is no such activation");
     const int64_t M = array.shape(0), O = array.shape(1), I = array.shape(2);
     if (O < 1) throw py::value_error("weight: expected at least one output, got " + describe(array));
     if (array.itemsize() == sizeof(float)) return LinearCall<float>(activation, x, weight, bias, lengths, M, O, I);

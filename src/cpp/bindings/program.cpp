@@ -17,9 +17,18 @@ void add_stage(Program<T>& program, const py::tuple& stage) {
         if (table.shape(1) < 1) throw py::value_error("table: expected vectors of at least one number");
         program.add_embedding(static_cast<const T*>(table.data()), table.shape(0), table.shape(1));
     } else if (kind == "recurrent") {
-        const auto weights = checked_weights<T>(stage[1].cast<Cell>(), stage[2].cast<py::list>(), 1);
+        const auto weights = checked_weights<T>(stage[1].cast<Spec>(), stage[2].cast<py::list>(), 1);
         if (size > 0 && weights[0].I != size) throw py::value_error("stages: sizes do not fit each other");
-        program.add_recurrent(weights);
+        const Needs needs = needs_of<T>(weights[0].spec, weights[0].H, weights[0].P);
+        const T* initial[kMaxStates] = {};
+        if (stage.size() > 3 && !stage[3].is_none()) {
+            const auto parts = stage[3].cast<py::tuple>();
+            const Dim layers{"L", static_cast<int64_t>(weights.size())};
+            for (size_t s = 0; s < parts.size() && s < kMaxStates; ++s) {
+                initial[s] = read<T>("initial", parts[s], {layers, {"1", 1}, {"H", needs.state[s]}});
+            }
+        }
+        program.add_recurrent(weights, initial);
     } else if (kind == "linear") {
         const Dim inputs{"I", size > 0 ? size : -1};
         const py::array weight = checked_array("weight", stage[1], kNumbers<T>, {{"O"}, inputs});

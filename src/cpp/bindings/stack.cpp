@@ -28,7 +28,7 @@ public:
         if (!lookup && !is_ready(x, kNumbers<T>)) return py::none();
         if (!ragged && !is_ready_or_none(lengths, kInt64)) return py::none();
         const auto series = lookup ? lookup->tokens : py::reinterpret_borrow<py::array>(x);
-        const int64_t I = stack_.passes[0].I, H = stack_.H, D = stack_.directions;
+        const int64_t I = stack_.passes[0].I, D = stack_.directions;
         const int axes = ragged ? 2 : 3;
         if (!lookup && (series.ndim() != axes || series.shape(axes - 1) != I)) return py::none();
         Layout layout{0, 0, batch_first_, false, nullptr};
@@ -38,11 +38,10 @@ public:
         }
         const int64_t passes = static_cast<int64_t>(stack_.passes.size());
         Input<T> input{};
-        const Shape shape = {{"D*L", passes}, {"N", layout.N}, {"H", H}};
-        if (!read_state(state, shape, input.first)) return py::none();
+        if (!read_state(state, layout.N, input.first)) return py::none();
         const T* start[kMaxStates] = {};
-        if (mask && (!is_ready(*mask, kBool) || !read_state(*reset_state, shape, start))) return py::none();
-        check_size(series, layout, passes * stack_.cell_kernels().gates * H, I);
+        if (mask && (!is_ready(*mask, kBool) || !read_state(*reset_state, layout.N, start))) return py::none();
+        check_size(series, layout, passes * stack_.cell_kernels().gates * stack_.H, I);
         if (!ragged) layout.lengths = checked_lengths(lengths, layout);
         const uint8_t* resets = mask ? checked_resets(*mask, layout) : nullptr;
         if (lookup) {
@@ -54,14 +53,14 @@ public:
         }
 
         Output<T> output{};
-        py::array y = new_series<T>(layout, D * H);
+        py::array y = new_series<T>(layout, D * stack_.P);
         output.y = data<T>(y);
         const int states = stack_.cell_kernels().states;
-        py::object last[kMaxStates];
+        py::tuple last(static_cast<size_t>(states));
         for (int s = 0; s < states; ++s) {
-            py::array array = new_array<T>({passes, layout.N, H});
+            py::array array = new_array<T>({passes, layout.N, stack_.needs.state[s]});
             output.last[s] = data<T>(array);
-            last[s] = std::move(array);
+            last[static_cast<size_t>(s)] = std::move(array);
         }
         {
             const py::gil_scoped_release nogil;
@@ -71,13 +70,13 @@ public:
                 rnncore::forward(stack_, layout, input, output);
             }
         }
-        return py::make_tuple(
-            std::move(y), states == 1 ? std::move(last[0]) : py::object(py::make_tuple(std::move(last[0]), last[1])));
+        return py::make_tuple(std::move(y), states == 1 ? py::object(last[0]) : std::move(last));
     }
 
 private:
-    // False if it does not fit: None, an array, or a tuple (h, c) of which each may be None.
-    bool read_state(const py::object& state, Shape shape, const T** parts) const {
+    // False if it does not fit: None, an array, or a tuple of several states of which each may be None.
+    bool read_state(const py::object& state, int64_t N, const T** parts) const {
+        const auto passes = static_cast<int64_t>(stack_.passes.size());
         const int states = stack_.cell_kernels().states;
         if (state.is_none()) return true;
         if (states > 1 && (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != states)) return false;
@@ -86,7 +85,7 @@ private:
             if (part.is_none()) continue;
             if (!is_ready(part, kNumbers<T>)) return false;
             const auto array = py::reinterpret_borrow<py::array>(part);
-            if (!fits(array, shape)) return false;
+            if (!fits(array, {{"D*L", passes}, {"N", N}, {"H", stack_.needs.state[s]}})) return false;
             parts[s] = static_cast<const T*>(array.data());
         }
         return true;
@@ -99,8 +98,8 @@ private:
 using AnyStack = std::variant<PackedStack<float>, PackedStack<double>>;
 
 template <class T>
-AnyStack pack(Cell cell, const py::list& weights, int directions, bool batch_first) {
-    const std::vector<Weights<T>> passes = checked_weights<T>(cell, weights, directions);
+AnyStack pack(const Spec& spec, const py::list& weights, int directions, bool batch_first) {
+    const std::vector<Weights<T>> passes = checked_weights<T>(spec, weights, directions);
     const py::gil_scoped_release nogil;
     return PackedStack<T>(passes, directions, batch_first);
 }
@@ -109,10 +108,10 @@ AnyStack pack(Cell cell, const py::list& weights, int directions, bool batch_fir
 
 void register_stack(py::module_& m) {
     py::class_<AnyStack>(m, "Stack")
-        .def(py::init([](Cell cell, const py::list& weights, int directions, bool batch_first) {
+        .def(py::init([](const Spec& spec, const py::list& weights, int directions, bool batch_first) {
             const bool single = is_single(weights);
-            return single ? pack<float>(cell, weights, directions, batch_first)
-                          : pack<double>(cell, weights, directions, batch_first);
+            return single ? pack<float>(spec, weights, directions, batch_first)
+                          : pack<double>(spec, weights, directions, batch_first);
         }))
         .def("forward",
              [](const AnyStack& stack, const py::object& x, const py::object& state,

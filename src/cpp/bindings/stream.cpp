@@ -148,7 +148,7 @@ py::tuple read_state(const Stream<T>& stream, size_t stage, Span rows) {
     const Stack<T>& stack = recurrent_stage(stream, stage);
     py::tuple parts(static_cast<size_t>(stack.cell_kernels().states));
     for (size_t s = 0; s < parts.size(); ++s) {
-        py::array part = new_array<T>({stack.layers(), rows.end - rows.begin, stack.H});
+        py::array part = new_array<T>({stack.layers(), rows.end - rows.begin, stack.needs.state[s]});
         stream.read_state(stage, static_cast<int>(s), rows, data<T>(part));
         parts[s] = std::move(part);
     }
@@ -163,7 +163,8 @@ void write_state(Stream<T>& stream, size_t stage, Span rows, const py::tuple& pa
     if (parts.size() != states) throw py::value_error("state: expected " + std::to_string(states) + " arrays");
     const T* from[kMaxStates];
     for (size_t s = 0; s < states; ++s) {
-        from[s] = read<T>("state", parts[s], {{"L", stack.layers()}, {"N", rows.end - rows.begin}, {"H", stack.H}});
+        from[s] = read<T>("state", parts[s],
+                          {{"L", stack.layers()}, {"N", rows.end - rows.begin}, {"H", stack.needs.state[s]}});
     }
     for (size_t s = 0; s < states; ++s) stream.write_state(stage, static_cast<int>(s), rows, from[s]);
 }

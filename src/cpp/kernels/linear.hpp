@@ -10,29 +10,10 @@
 namespace rnncore::RNNCORE_ISA {
 namespace {
 
-// An activation over the values of a row. Null for none.
-template <class T>
-struct RowActivation {
-    void (*forward)(const T* a, T* y, int64_t n);
-    void (*backward)(const T* y, const T* dy, T* da, int64_t n);
-};
-template <class T>
-inline constexpr RowActivation<T> row_activations[kActivations] = {
-    // in the order of enum class Activation
-    {nullptr, nullptr},
-    {activate<Tanh, T>, activate_backward<Tanh, T>},
-    {activate<Sigmoid, T>, activate_backward<Sigmoid, T>},
-    {activate<Relu, T>, activate_backward<Relu, T>},
-};
-
 template <class T>
 void apply_activation(Activation activation, const T* x, T* y, int64_t n) {
     const FlushDenormals guard;
-    if (const auto forward = row_activations<T>[static_cast<int>(activation)].forward) {
-        forward(x, y, n);
-    } else {
-        __builtin_memcpy(y, x, sizeof(T) * n);
-    }
+    row_activations<T>[static_cast<int>(activation)].forward(x, y, n, {});
 }
 
 // StoreRows of one gate with an activation. (Called by pointer, row by row, so that all activations share one
@@ -40,13 +21,13 @@ void apply_activation(Activation activation, const T* x, T* y, int64_t n) {
 template <class T, class OutRow>
 struct ActivateRows {
     StoreRows<T, OutRow> rows;
-    void (*activation)(const T* a, T* y, int64_t n);  // or null
+    void (*activation)(const T* a, T* y, int64_t n, Parameters<T>);  // or null
 
     T* row(int64_t i, int64_t panel, int64_t side) const { return rows.row(i, panel, side); }
     void finish(int64_t begin, int64_t end, int64_t panel, int64_t side) const {
         if (!activation) return rows.finish(begin, end, panel, side);
         const int64_t columns = least(rows.columns, rows.first_column(panel + side)) - rows.first_column(panel);
-        for (int64_t i = begin; i < end; ++i) activation(row(i, panel, side), rows.out(i, panel), columns);
+        for (int64_t i = begin; i < end; ++i) activation(row(i, panel, side), rows.out(i, panel), columns, {});
     }
 };
 
@@ -58,8 +39,10 @@ void linear(const Linear<T>& task, Span rows) {
     const int64_t* caller_row = task.caller_row + rows.begin;
     const auto x_row = [=, x = task.x, I = task.I](int64_t i) { return x + caller_row[i] * I; };
     const auto y_row = [=, y = task.y, stride = task.y_stride](int64_t i) { return y + caller_row[i] * stride; };
-    const ActivateRows<T, decltype(y_row)> sink{{task.O, y_row, {panels, scratch}},
-                                                row_activations<T>[static_cast<int>(task.activation)].forward};
+    const bool plain = task.activation == Activation::none;
+    const ActivateRows<T, decltype(y_row)> sink{
+        {task.O, y_row, {panels, scratch}},
+        plain ? nullptr : row_activations<T>[static_cast<int>(task.activation)].forward};
     const int64_t n = rows.end - rows.begin;
     if (task.packed) {
         multiply(n, task.I, panels, panels.all(), task.weight, task.bias, x_row, sink);
@@ -74,10 +57,10 @@ void linear_gradient(const Linear<T>& task, Span rows, const T* dy, T* da) {
     const auto backward = row_activations<T>[static_cast<int>(task.activation)].backward;
     for (int64_t r = rows.begin; r < rows.end; ++r, da += task.O) {
         const int64_t at = task.caller_row[r] * task.y_stride;
-        if (backward) {
-            backward(task.y + at, dy + at, da, task.O);
-        } else {
+        if (task.activation == Activation::none) {  // and perhaps no y
             __builtin_memcpy(da, dy + at, sizeof(T) * task.O);
+        } else {
+            backward(task.y + at, dy + at, da, task.O, {});
         }
     }
 }

@@ -52,7 +52,7 @@ void outer_panel(const OuterProduct<T>& product, int64_t panel, T* packed_b) {
     const Panels panels = column_panels<T>(product.columns);
     const int V = panels.vectors(panel);
     const int64_t width = V * L, first = panel * kMaxVectors * L;
-    copy_columns(product.b, product.rows, product.columns, first, width, packed_b);
+    copy_columns(product.b, product.rows, product.columns, product.b_stride, first, width, packed_b);
     const EvenSplit split = outer_split(product.M);
     for (int64_t part = 0; part < split.parts; ++part) {
         const int64_t begin = split.begin(part), R = split.begin(part + 1) - begin;
@@ -96,7 +96,7 @@ template <class T>
 void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a_row, T* gradient, T* sums) {
     const FlushDenormals guard;
     constexpr int64_t L = kLanes<T>;
-    const int64_t M = product.M - 1, rows = product.rows, columns = product.columns;
+    const int64_t M = product.M - 1, rows = product.rows, columns = product.columns, stride = product.b_stride;
     // A strip of A waits in registers for a block of columns: few, since each is a row of the gradient. (For all
     // columns at once, the backward pass of one row of 256 inputs and units took 1.3 times as long.)
     constexpr int64_t kBlock = 32;
@@ -107,7 +107,7 @@ void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a
             for (int64_t k = 0; k < rows; ++k) a_strip[k] = load(a + a_row[k] * M + m, part);
             for (int64_t column = begin; column < end; ++column) {
                 Vec<T> acc{};
-                for (int64_t k = 0; k < rows; ++k) acc = fma(a_strip[k], splat(product.b[k * columns + column]), acc);
+                for (int64_t k = 0; k < rows; ++k) acc = fma(a_strip[k], splat(product.b[k * stride + column]), acc);
                 store(gradient + column * M + m, acc, part);
             }
         };
@@ -118,7 +118,7 @@ void outer_few_rows(const OuterProduct<T>& product, const T* a, const int64_t* a
 
     const auto sum = [&](int64_t column, auto part) {
         Vec<T> acc{};
-        for (int64_t k = 0; k < rows; ++k) acc += load(product.b + k * columns + column, part);
+        for (int64_t k = 0; k < rows; ++k) acc += load(product.b + k * stride + column, part);
         store(sums + column, acc, part);
     };
     int64_t column = 0;

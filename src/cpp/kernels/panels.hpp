@@ -64,11 +64,12 @@ Panels column_panels(int64_t columns, int64_t stride = 0) {
     return {1, kMaxVectors, ceil_div(columns, kLanes<T>), stride};
 }
 
-// Columns [first, first + width) of w (K, stride) as [K][width], width a multiple of L, zeros beyond the last column.
+// Columns [first, first + width) of w (K, columns), whose rows lie `stride` apart, as [K][width], width a multiple of
+// L, zeros beyond the last column.
 template <class T>
-void copy_columns(const T* w, int64_t K, int64_t stride, int64_t first, int64_t width, T* out) {
+void copy_columns(const T* w, int64_t K, int64_t columns, int64_t stride, int64_t first, int64_t width, T* out) {
     constexpr int L = kLanes<T>;
-    const int64_t present = least(width, stride - first);
+    const int64_t present = least(width, columns - first);
     for (int64_t k = 0; k < K; ++k, out += width) {
         const T* row = w + k * stride + first;
         int64_t c = 0;
@@ -82,7 +83,7 @@ void pack_columns(const T* w, int64_t K, int64_t columns, T* out) {
     const Panels panels = column_panels<T>(columns);
     for (int64_t panel = 0; panel < panels.count(); ++panel) {
         const int64_t width = panels.vectors(panel) * kLanes<T>;
-        copy_columns(w, K, columns, panel * kMaxVectors * kLanes<T>, width, out);
+        copy_columns(w, K, columns, columns, panel * kMaxVectors * kLanes<T>, width, out);
         out += K * width;
     }
 }

@@ -31,6 +31,26 @@ Panels gate_panels(int64_t H) {
     return {Cell::gates, kMaxVectors / Cell::gates, ceil_div(H, kLanes<T>)};
 }
 
+template <class Cell, class T>
+Needs needs(const Options&, int64_t H, int64_t) {
+    Needs needs{};
+    for (int s = 0; s < Cell::states; ++s) {
+        needs.state[s] = H;
+        needs.carry[s] = s > 0 || Cell::hidden_carry;
+    }
+    needs.split_gradient = Cell::split_gradient;
+    needs.products = 1;
+    needs.product[0] = {H, Cell::gates * H, 0, false};
+    needs.saved = Cell::saved * H;
+    return needs;
+}
+
+// w (rows, K), all gates of all units
+template <class Cell, class T>
+void pack_interleaved(const T* w, int64_t K, int64_t rows, T* out) {
+    pack_gates<T, Cell::gates>(w, K, rows / Cell::gates, out);
+}
+
 // Panels of hidden units in the forward and in the backward direction.
 template <class Cell, class T>
 int64_t forward_panels(int64_t H) {
@@ -129,7 +149,7 @@ void input(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span pa
 }
 
 template <class Cell, class T>
-void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* pre) {
+void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* pre, T*) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const Batch& batch = task.batch;
@@ -166,9 +186,9 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
         const T* h = step.prev[0];
         const auto h_row = [=](int64_t i) { return h + i * H; };
         if (task.packed) {
-            multiply(n, H, panels, part, task.u, task.b_hh, h_row, step, alternating(t));
+            multiply(n, H, panels, part, task.u[0], task.b_hh[0], h_row, step, alternating(t));
         } else {
-            multiply_unpacked(n, H, H, panels, part, task.u, task.b_hh, h_row, step);
+            multiply_unpacked(n, H, H, panels, part, task.u[0], task.b_hh[0], h_row, step);
         }
 
         // rows whose sequence ends here
@@ -195,8 +215,7 @@ struct BackwardStep {
     const T* next[Cell::states];
     const T* dy;  // null if absent
     const int64_t* caller_row;
-    T* dh_carry;
-    T* dc;
+    T* carry[Cell::states];
     T* dx;
     T* du;
     Scratch<T> scratch;
@@ -221,7 +240,7 @@ struct BackwardStep {
     inline __attribute__((always_inline)) void epilogue(int64_t i, int64_t unit, int64_t width, Vec<T> dh,
                                                         Part part) const {
         Vec<T> keep[Cell::saved ? Cell::saved : 1], from[Cell::states], to[Cell::states];
-        Vec<T> dx_unit[Cell::gates], du_unit[Cell::gates], carry{}, dc_unit{};
+        Vec<T> dx_unit[Cell::gates], du_unit[Cell::gates], around[Cell::states];
         const int64_t at = i * H + unit;
         const T* saved_row = saved + i * H * Cell::saved + unit * Cell::saved;
         for (int s = 0; s < Cell::saved; ++s) keep[s] = load(saved_row + s * width, part);
@@ -230,11 +249,9 @@ struct BackwardStep {
             to[s] = load(next[s] + at, part);
         }
         if (dy) dh += load(dy + caller_row[i] * H + unit, part);
-        if (Cell::hidden_carry) carry = load(dh_carry + at, part);
-        if (Cell::states > 1) dc_unit = load(dc + at, part);
-        Cell::backward(keep, from, to, dh, carry, dc_unit, dx_unit, du_unit);
-        if (Cell::hidden_carry) store(dh_carry + at, carry, part);
-        if (Cell::states > 1) store(dc + at, dc_unit, part);
+        for (int s = !Cell::hidden_carry; s < Cell::states; ++s) around[s] = load(carry[s] + at, part);
+        Cell::backward(keep, from, to, dh, around, dx_unit, du_unit);
+        for (int s = !Cell::hidden_carry; s < Cell::states; ++s) store(carry[s] + at, around[s], part);
         const int64_t gate_at = i * H * Cell::gates + unit;
         for (int g = 0; g < Cell::gates; ++g) {
             store(dx + gate_at + g * H, dx_unit[g], part);
@@ -254,7 +271,7 @@ void finish_ending_rows(const Backward<T>& task, int64_t first_row, Span ending,
             const int64_t first = panels.first_block(panel) * kLanes<T>;
             const int64_t width = panels.vectors(panel) * kLanes<T>;
             if (dlast) {
-                copy_columns(dlast, 1, task.H, first, width, dh);
+                copy_columns(dlast, 1, task.H, task.H, first, width, dh);
             } else {
                 for (int64_t l = 0; l < width; ++l) dh[l] = 0;
             }
@@ -264,12 +281,12 @@ void finish_ending_rows(const Backward<T>& task, int64_t first_row, Span ending,
 }
 
 template <class Cell, class T>
-void backward(const Backward<T>& task, Span time, Span rows, Span part) {
+void backward(const Backward<T>& task, Span time, Span rows, Span part, T*) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
     const Batch& batch = task.batch;
     const int64_t H = task.H, GH = H * Cell::gates;
-    const Panels panels = column_panels<T>(H, task.u_stride);
+    const Panels panels = column_panels<T>(H, task.u_stride[0]);
     const auto gates_at = [&](T* buffer, int64_t t) {
         return buffer + (batch.offset[t] - batch.offset[task.chunk.begin] + rows.begin) * GH;
     };
@@ -290,15 +307,14 @@ void backward(const Backward<T>& task, Span time, Span rows, Span part) {
         }
         step.dy = task.dy;
         step.caller_row = batch.caller_row + first;
-        if (Cell::hidden_carry) step.dh_carry = task.dh_carry + rows.begin * H;
-        if (Cell::states > 1) step.dc = task.dc + rows.begin * H;
+        for (int s = !Cell::hidden_carry; s < Cell::states; ++s) step.carry[s] = task.carry[s] + rows.begin * H;
         step.dx = gates_at(task.dx_gates, t);
-        step.du = gates_at(task.du_gates, t);
+        step.du = gates_at(task.du[0], t);
         step.scratch = {panels, scratch};
         // dh = du_{t+1} U, then the cell
-        const T* du = t + 1 < task.chunk.end ? gates_at(task.du_gates, t + 1) : task.du_next + rows.begin * GH;
+        const T* du = t + 1 < task.chunk.end ? gates_at(task.du[0], t + 1) : task.du_next + rows.begin * GH;
         multiply(
-            continuing, GH, panels, part, task.u, static_cast<const T*>(nullptr),
+            continuing, GH, panels, part, task.u[0], static_cast<const T*>(nullptr),
             [=](int64_t i) { return du + i * GH; }, step, alternating(t));
         finish_ending_rows(task, rows.begin, {continuing, n}, part, step);
     }
@@ -333,18 +349,18 @@ void backward_first(const Backward<T>& task, Span rows) {
     T scratch[kScratchSize<T>];
     const int64_t H = task.H, GH = H * Cell::gates;
     const int64_t* order = task.batch.order + rows.begin;
-    const T* dh_carry = Cell::hidden_carry ? task.dh_carry + rows.begin * H : nullptr;
-    const Panels panels = column_panels<T>(H, task.u_stride);
+    const T* dh_carry = Cell::hidden_carry ? task.carry[0] + rows.begin * H : nullptr;
+    const Panels panels = column_panels<T>(H, task.u_stride[0]);
     const FirstState<Cell, T> sink{H, dh_carry, task.dfirst[0], order, {panels, scratch}};
     const int64_t started = alive(task.batch, 0, rows), all = rows.end - rows.begin;
     const T* du = task.du_next + rows.begin * GH;
     multiply(
-        started, GH, panels, panels.all(), task.u, static_cast<const T*>(nullptr),
+        started, GH, panels, panels.all(), task.u[0], static_cast<const T*>(nullptr),
         [=](int64_t i) { return du + i * GH; }, sink);
     finish_ending_rows(task, rows.begin, {started, all}, panels.all(), sink);
-    if (Cell::states > 1) {
+    for (int s = 1; s < Cell::states; ++s) {
         for (int64_t i = 0; i < all; ++i) {
-            __builtin_memcpy(task.dfirst[1] + order[i] * H, task.dc + (rows.begin + i) * H, sizeof(T) * H);
+            __builtin_memcpy(task.dfirst[s] + order[i] * H, task.carry[s] + (rows.begin + i) * H, sizeof(T) * H);
         }
     }
 }

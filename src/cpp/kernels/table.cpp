@@ -1,11 +1,15 @@
 // The kernel table of one instruction set. Compiled once per ISA with RNNCORE_ISA naming it; exports one symbol.
 #include "cells/gru.hpp"
+#include "cells/gru_rows.hpp"
 #include "cells/lstm.hpp"
+#include "cells/lstm_rows.hpp"
 #include "cells/rnn.hpp"
+#include "cells/rnn_rows.hpp"
 #include "cross_entropy.hpp"
 #include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
+#include "rows.hpp"
 #include "scan.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
@@ -13,21 +17,45 @@
 namespace rnncore::RNNCORE_ISA {
 namespace {
 
+// Cells that are the epilogue of their product.
 template <class Cell, class T>
-constexpr CellKernels<T> cell_kernels() {
-    return {Cell::gates,          Cell::states,
-            Cell::saved,          Cell::hidden_carry,
-            Cell::split_gradient, forward_panels<Cell, T>,
-            backward_panels<T>,   pack_gates<T, Cell::gates>,
-            input<Cell, T>,       forward<Cell, T>,
-            backward<Cell, T>,    backward_first<Cell, T>};
+constexpr CellKernels<T> fused() {
+    return {Cell::gates,
+            Cell::states,
+            true,
+            Cell::gates,
+            needs<Cell, T>,
+            forward_panels<Cell, T>,
+            backward_panels<T>,
+            pack_interleaved<Cell, T>,
+            input<Cell, T>,
+            forward<Cell, T>,
+            backward<Cell, T>,
+            backward_first<Cell, T>};
+}
+
+// Cells that work row by row and take options.
+template <class Cell, class T>
+constexpr CellKernels<T> by_rows() {
+    return {Cell::gates,
+            Cell::states,
+            false,
+            1,
+            row_needs<Cell, T>,
+            one_panel,
+            one_panel,
+            pack_gates<T, 1>,
+            input_rows<Cell, T>,
+            forward_rows<Cell, T>,
+            backward_rows<Cell, T>,
+            backward_first_rows<Cell, T>};
 }
 
 // A function over an array, so that its accuracy can be measured from outside.
 template <class Function, class T>
 void map(const T* x, T* y, int64_t n) {
     const FlushDenormals guard;
-    activate<Function>(x, y, n);
+    activate<Function, T>(x, y, n);
 }
 
 struct Exp {
@@ -51,7 +79,8 @@ constexpr Kernels<T> kernels() {
         kFewRows,
         kLanes<T> * kMaxVectors,
         // in the order of enum class Cell
-        {cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
+        {fused<Rnn<Tanh>, T>(), fused<Rnn<Relu>, T>(), fused<Lstm, T>(), fused<Gru, T>(), by_rows<RnnRows, T>(),
+         by_rows<LstmRows<false>, T>(), by_rows<LstmRows<true>, T>(), by_rows<GruRows, T>(), by_rows<GruBefore, T>()},
         pack_columns<T>,
         multiply_rows<T>,
         pack_gates<T, 1>,

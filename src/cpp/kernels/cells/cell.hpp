@@ -9,9 +9,10 @@
 //
 //   forward (x[G], u[G], prev[states], next[states], saved[])
 //       x = W x_t + b_ih and u = U h_{t-1} + b_hh arrive apart; next is the new state, h first.
-//   backward(saved[], prev[states], next[states], dh, dh_carry, dc, dx[G], du[G])
-//       dh is the gradient of the new h without what dh_carry holds. dh_carry and dc hold the gradients that reach the
-//       new state and are replaced by those of the previous one. dx and du are the gradients of x and u.
+//   backward(saved[], prev[states], next[states], dh, carry[states], dx[G], du[G])
+//       dh is the gradient of the new h without what carry[0] holds. carry holds the gradients that reach the new state
+//       and is replaced by those of the previous one; carry[0] only if there is a hidden_carry. dx and du are the
+//       gradients of x and u.
 #pragma once
 
 #include "../math.hpp"

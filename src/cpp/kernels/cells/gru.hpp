@@ -31,15 +31,15 @@ struct Gru {
     // dn = dh (1 - z) (1 - n^2)     dz = dh (h - n) z (1 - z)     dr = dn u_n r (1 - r)
     // dh_{t-1} takes dh z directly; the candidate's recurrent input takes dn r
     template <class V>
-    static void backward(const V* saved, const V* prev, const V*, V dh, V& dh_carry, V&, V* dx, V* du) {
+    static void backward(const V* saved, const V* prev, const V*, V dh, V* carry, V* dx, V* du) {
         const V r = saved[0], z = saved[1], n = saved[2], u_n = saved[3];
-        const V dh_new = dh + dh_carry;
+        const V dh_new = dh + carry[0];
         const V dn = dh_new * one_minus(z) * fma(-n, n, V{} + 1);
         dx[0] = du[0] = dn * u_n * (r * one_minus(r));
         dx[1] = du[1] = dh_new * (prev[0] - n) * (z * one_minus(z));
         dx[2] = dn;
         du[2] = dn * r;
-        dh_carry = dh_new * z;
+        carry[0] = dh_new * z;
     }
 };
 

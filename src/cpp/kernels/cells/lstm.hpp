@@ -40,15 +40,15 @@ struct Lstm {
     // di = dc' g    df = dc' c      dg = dc' i      dc = dc' f
     // and each gate's gradient goes through its activation: sigmoid' = s (1 - s), tanh' = 1 - t^2
     template <class V>
-    static void backward(const V* saved, const V* prev, const V* next, V dh, V&, V& dc, V* dx, V* du) {
+    static void backward(const V* saved, const V* prev, const V* next, V dh, V* carry, V* dx, V* du) {
         const V i = saved[0], f = saved[1], g = saved[2], o = saved[3];
         const V t = tanh(next[1]);
-        const V dc_new = fma(dh * o, fma(-t, t, V{} + 1), dc);
+        const V dc_new = fma(dh * o, fma(-t, t, V{} + 1), carry[1]);
         dx[0] = du[0] = dc_new * g * (i * one_minus(i));
         dx[1] = du[1] = dc_new * prev[1] * (f * one_minus(f));
         dx[2] = du[2] = dc_new * i * fma(-g, g, V{} + 1);
         dx[3] = du[3] = dh * t * (o * one_minus(o));
-        dc = dc_new * f;
+        carry[1] = dc_new * f;
     }
 };
 

@@ -22,7 +22,7 @@ struct Rnn {
 
     // dx = du = dh act'(a)
     template <class V>
-    static void backward(const V*, const V*, const V* next, V dh, V&, V&, V* dx, V* du) {
+    static void backward(const V*, const V*, const V* next, V dh, V*, V* dx, V* du) {
         dx[0] = du[0] = dh * Activation::slope(next[0]);
     }
 };

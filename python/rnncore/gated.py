@@ -1,0 +1,395 @@
+"""Recurrent layers whose cells multiply h by a matrix: RNN, LSTM and GRU, each with the options that it has.
+
+`recurrent` has what they share with other layers; `functional` says the equations of the plain cells.
+"""
+
+from __future__ import annotations  # np.random in annotations would import it
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rnncore import options
+from rnncore._arguments import number
+from rnncore._core import Cell, Spec
+from rnncore.layer import Array, _size, keep_mask
+from rnncore.options import Curve, Options
+from rnncore.recurrent import _Recurrent
+
+__all__ = ["GRU", "LSTM", "RNN"]
+
+_ACTIVATIONS = """    activation : str or tuple
+        In the place of tanh: "identity", "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_sigmoid_keras3", "softsign",
+        "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "elu" or "softplus"; where it has parameters, also
+        ``(name, alpha)`` or ``(name, alpha, beta)``. docs/cells.md has the formulas. Default: "tanh".
+    recurrent_activation : str or tuple
+        In the place of the sigmoid of gates. Default: "sigmoid".
+"""
+_OPTIONS = """    layer_norm : bool
+        Normalise what goes into each gate over its H units (Ba et al. 2016), with gains ``weight_norm_l0`` and shifts
+        ``bias_norm_l0``, (G*H,) each. Default: False.
+    gate_clip : float, optional
+        Bound of what goes into a gate, +-`gate_clip`: the attribute clip of ONNX. Default: none.
+"""
+_ZONEOUT = """    zoneout : float
+        Probability from 0 to 1 with which a unit keeps its state at a step (Krueger et al. 2017): drawn in `vjp`;
+        a call mixes the old and the new state in these proportions. Default: 0.
+"""
+
+
+class _Gated(_Recurrent):
+    """What the layers here share: options that the core runs row by row, where there are any."""
+
+    _rows: Cell  # the cell that takes options
+    _activation_name = "activation"  # of the argument
+
+    def _set_options(
+        self,
+        *,
+        activation: Curve,
+        recurrent_activation: Curve = "sigmoid",
+        layer_norm: bool,
+        gate_clip: float | None,
+        zoneout: float | tuple[float, float],
+        **more: Any,
+    ) -> None:
+        """Check the options and keep them, before the parameters are made. `more` are those of one cell alone."""
+        self.activation, act = options.activation(self._activation_name, activation)
+        self.recurrent_activation, gate = options.activation("recurrent_activation", recurrent_activation)
+        self.layer_norm = bool(layer_norm)
+        self.gate_clip = options.bound("gate_clip", gate_clip)
+        self.zoneout, probabilities = options.zoneout(zoneout, self._states)
+        self._options = Options(
+            act, gate, layer_norm=self.layer_norm, gate_clip=self.gate_clip, zoneout=probabilities, **more
+        )
+
+    def _spec(self, training: bool = False) -> Spec | Cell:
+        return (
+            super()._spec(training)
+            if self._cell is not self._rows
+            else self._options.spec(self._cell, training, self.skip)
+        )
+
+    def _choose_cell(self, plain: Cell | None, recurrent_dropout: float) -> None:
+        """Take the plain cell, if that is all there is to run."""
+        if plain is None or recurrent_dropout or self._options != Options(self._options.activation):
+            self._cell, self._plain = self._rows, False
+        else:
+            self._cell = plain
+
+    def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self.layer_norm:
+            return {}
+        GH = self._gates * self.hidden_size
+        return {"weight_norm": (GH,), "bias_norm": (GH,)}
+
+    def _masks(self, N: int, steps: tuple[int, ...]) -> tuple[Array | None, Array | None, Array | None]:
+        recurrent = self._recurrent_mask(N)
+        taken = [
+            keep_mask(self.rng, p, (*steps, size), self.dtype) if p > 0 else None
+            for p, size in zip(self._options.zoneout, self._state_sizes, strict=False)
+        ]
+        return taken[0], taken[1] if len(taken) > 1 else None, recurrent
+
+
+class RNN(_Gated):
+    """Simple recurrent layers (Elman 1990) on x (N, T, I): batch_first=True is the default, unlike in torch.
+
+    h_t = act(W x_t + b_ih + U h_{t-1} + b_hh). The keyword `nonlinearity`, "tanh" (default), "relu" or another one, is
+    act. With a `leak` the layer is leaky: h_t = (1 - leak) h_{t-1} + leak act(...), a continuous-time network in steps
+    of `leak` time constants.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.RNN(3, 8, nonlinearity="relu", rng=0)
+    >>> y, h_n = layer(np.ones((2, 5, 3)))
+    >>> y.shape, h_n.shape
+    ((2, 5, 8), (1, 2, 8))
+    >>> rc.RNN(3, 8, leak=0.1, layer_norm=True)
+    RNN(3, 8, leak=0.1, layer_norm=True)
+    """
+
+    _gates = 1
+    _rows = Cell.rnn_rows
+    _activation_name = "nonlinearity"
+    _options_doc = (
+        _ACTIVATIONS[: _ACTIVATIONS.index("    recurrent_activation")].replace("activation :", "nonlinearity :")
+        + """    leak : float
+        Share of the new state at a step, in (0, 1]. Default: 1.
+"""
+        + _OPTIONS
+        + _ZONEOUT
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        nonlinearity: Curve = "tanh",
+        leak: float = 1.0,
+        layer_norm: bool = False,
+        gate_clip: float | None = None,
+        zoneout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
+        models: int | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.leak = number("leak", leak, "in (0, 1]")
+        self._set_options(
+            activation=nonlinearity, layer_norm=layer_norm, gate_clip=gate_clip, zoneout=zoneout, leak=self.leak
+        )
+        self._choose_cell({"tanh": Cell.rnn_tanh, "relu": Cell.rnn_relu}.get(self.nonlinearity), recurrent_dropout)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            skip=skip,
+            learn_initial_state=learn_initial_state,
+            checkpoint_every=checkpoint_every,
+            models=models,
+            dtype=dtype,
+            rng=rng,
+        )
+
+    @property
+    def nonlinearity(self) -> Curve:
+        """The activation."""
+        return self.activation
+
+
+class LSTM(_Gated):
+    """Long short-term memory layers on x (N, T, I): batch_first=True is the default, unlike in torch.
+
+    Hochreiter & Schmidhuber 1997, with a forget gate; gates in the order i, f, g, o. The state is a tuple (h, c). For
+    the equations see `rnncore.functional.lstm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.LSTM(3, 8, num_layers=2, bidirectional=True, rng=0)
+    >>> layer
+    LSTM(3, 8, num_layers=2, bidirectional=True)
+    >>> x = np.ones((2, 5, 3), dtype=np.float32)
+    >>> y, (h_n, c_n) = layer(x)
+    >>> y.shape, h_n.shape
+    ((2, 5, 16), (4, 2, 8))
+    >>> (y, state), pull_back = layer.vjp(x)
+    >>> dx, (dh_0, dc_0) = pull_back(2 * y)  # the gradients of sum(y**2)
+    >>> layer.flat_parameters -= 0.1 * layer.flat_gradients  # one step of gradient descent
+    >>> projected = rc.LSTM(3, 8, proj_size=4, peephole=True, layer_norm=True, rng=0)
+    >>> y, (h_n, c_n) = projected(x)
+    >>> y.shape, h_n.shape, c_n.shape
+    ((2, 5, 4), (1, 2, 4), (1, 2, 8))
+    """
+
+    _state_names = ("h", "c")
+    _options_doc = (
+        """    proj_size : int
+        P, for h mapped down to P numbers by ``weight_hr_l0`` (P, H) (Sak et al. 2014), as in torch. Default: 0, none.
+    peephole : bool
+        Whether gates see the cell state, by ``weight_peephole_l0`` (3*H,) of i, f, o (Gers et al. 2002).
+        Default: False.
+    coupled_gates : bool
+        Forget what is not kept for the input, f = 1 - i: three gates, i, g, o, in all arrays, and two peepholes, of i
+        and o (Greff et al. 2017). Default: False.
+    cell_clip : float, optional
+        Bound of the cell state, +-`cell_clip`. Default: none.
+"""
+        + _ACTIVATIONS
+        + _OPTIONS.replace(
+            "(G*H,) each. Default",
+            "(G*H,) each, and the cell state\n        where h is made of it: ``weight_norm_c_l0`` and"
+            " ``bias_norm_c_l0``, (H,). Default",
+        )
+        + _ZONEOUT.replace("float\n", "float or (float, float)\n").replace(
+            "Default: 0.", "Or two, of h\n        and of c. Default: 0."
+        )
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        proj_size: int = 0,
+        peephole: bool = False,
+        coupled_gates: bool = False,
+        cell_clip: float | None = None,
+        activation: Curve = "tanh",
+        recurrent_activation: Curve = "sigmoid",
+        layer_norm: bool = False,
+        gate_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
+        models: int | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.proj_size = _size("proj_size", proj_size, 0)
+        if self.proj_size >= _size("hidden_size", hidden_size):
+            raise ValueError(f"proj_size: expected less than hidden_size = {hidden_size}, got {proj_size}")
+        self.peephole = bool(peephole)
+        self.coupled_gates = bool(coupled_gates)
+        self.cell_clip = options.bound("cell_clip", cell_clip)
+        self._set_options(
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            layer_norm=layer_norm,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+            peephole=self.peephole,
+            cell_clip=self.cell_clip,
+        )
+        self._gates = 3 if self.coupled_gates else 4
+        self._rows = Cell.lstm_coupled if self.coupled_gates else Cell.lstm_rows
+        plain = self.activation == "tanh" and not self.coupled_gates and not self.proj_size
+        self._choose_cell(Cell.lstm if plain else None, recurrent_dropout)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            skip=skip,
+            learn_initial_state=learn_initial_state,
+            checkpoint_every=checkpoint_every,
+            models=models,
+            dtype=dtype,
+            rng=rng,
+        )
+
+    @property
+    def _output_width(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    def _matrix_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
+        projection = {"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {}
+        return super()._matrix_shapes(I) | projection
+
+    def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        H = self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.peephole:
+            shapes["weight_peephole"] = ((self._gates - 1) * H,)
+        shapes |= super()._vector_shapes()
+        if self.layer_norm:
+            shapes |= {"weight_norm_c": (H,), "bias_norm_c": (H,)}
+        return shapes
+
+
+class GRU(_Gated):
+    """Layers of gated recurrent units on x (N, T, I): batch_first=True is the default, unlike in torch.
+
+    Cho et al. 2014 in the reset-after form, unless `reset_after` is False; gates in the order r, z, n. For the
+    equations see `rnncore.functional.gru`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.GRU(3, 8, rng=0)
+    >>> sorted(layer.parameters)
+    ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
+    >>> y, h_n = layer(np.ones((2, 5, 3)), lengths=[5, 0])
+    >>> y[1].any()
+    np.False_
+    """
+
+    _gates = 3
+    _options_doc = (
+        """    reset_after : bool
+        Whether the reset gate scales the product of the candidate, U_n h + b_hn, as in torch, or h before it, as in the
+        paper and in Keras with reset_after=False: U_n (r h) + b_hn. Default: True.
+"""
+        + _ACTIVATIONS
+        + _OPTIONS
+        + _ZONEOUT
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        activation: Curve = "tanh",
+        recurrent_activation: Curve = "sigmoid",
+        layer_norm: bool = False,
+        gate_clip: float | None = None,
+        zoneout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
+        models: int | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.reset_after = bool(reset_after)
+        self._set_options(
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            layer_norm=layer_norm,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+        )
+        self._rows = Cell.gru_rows if self.reset_after else Cell.gru_before
+        plain = self.activation == "tanh" and self.reset_after
+        self._choose_cell(Cell.gru if plain else None, recurrent_dropout)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            skip=skip,
+            learn_initial_state=learn_initial_state,
+            checkpoint_every=checkpoint_every,
+            models=models,
+            dtype=dtype,
+            rng=rng,
+        )
