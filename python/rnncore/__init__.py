@@ -21,7 +21,7 @@ from rnncore.controls import (
 )
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
-from rnncore.gated import GRU, LSTM, RNN
+from rnncore.gated import GRU, LSTM, MGU, RNN, SLSTM
 from rnncore.layer import Layer, load
 from rnncore.models import Concat, Residual, Sequential
 from rnncore.online import Learnt, OnlineStream
@@ -50,9 +50,11 @@ __all__ = [
     "GRU",
     "LSTM",
     "MAE",
+    "MGU",
     "MSE",
     "RNN",
     "SGD",
+    "SLSTM",
     "Activation",
     "Adam",
     "AdamW",

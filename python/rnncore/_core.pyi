@@ -11,11 +11,13 @@ class Cell:
     rnn_relu: ClassVar[Cell]
     lstm: ClassVar[Cell]
     gru: ClassVar[Cell]
+    slstm: ClassVar[Cell]
     rnn_rows: ClassVar[Cell]
     lstm_rows: ClassVar[Cell]
     lstm_coupled: ClassVar[Cell]
     gru_rows: ClassVar[Cell]
     gru_before: ClassVar[Cell]
+    mgu: ClassVar[Cell]
     __members__: ClassVar[dict[str, Cell]]
 
     def __init__(self, value: int) -> None: ...

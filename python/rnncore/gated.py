@@ -1,4 +1,4 @@
-"""Recurrent layers whose cells multiply h by a matrix: RNN, LSTM and GRU, each with the options that it has.
+"""Recurrent layers whose cells multiply h by a matrix: RNN, LSTM, GRU and MGU with options, and SLSTM.
 
 `recurrent` has what they share with other layers; `functional` says the equations of the plain cells.
 """
@@ -15,9 +15,9 @@ from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.layer import Array, _size, keep_mask
 from rnncore.options import Curve, Options
-from rnncore.recurrent import _Recurrent
+from rnncore.recurrent import _Recurrent, _WithoutOptions
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM"]
 
 _ACTIVATIONS = """    activation : str or tuple
         In the place of tanh: "identity", "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_sigmoid_keras3", "softsign",
@@ -393,3 +393,97 @@ class GRU(_Gated):
             dtype=dtype,
             rng=rng,
         )
+
+
+class MGU(_Gated):
+    """Layers of minimal gated units (Zhou et al. 2016) on x (N, T, I): a GRU with one gate.
+
+    f = sigmoid(W_f x + b_if + U_f h + b_hf), n = tanh(W_n x + b_in + U_n (f h) + b_hn), h' = (1 - f) h + f n; gates in
+    the order f, n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.MGU(3, 8, rng=0)
+    >>> y, h_n = layer(np.ones((2, 5, 3)))
+    >>> y.shape, layer.parameters["weight_hh_l0"].shape
+    ((2, 5, 8), (16, 8))
+    """
+
+    _gates = 2
+    _rows = Cell.mgu
+    _options_doc = _ACTIVATIONS + _OPTIONS + _ZONEOUT
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        activation: Curve = "tanh",
+        recurrent_activation: Curve = "sigmoid",
+        layer_norm: bool = False,
+        gate_clip: float | None = None,
+        zoneout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self._set_options(
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            layer_norm=layer_norm,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+        )
+        self._choose_cell(None, recurrent_dropout)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            skip=skip,
+            learn_initial_state=learn_initial_state,
+            checkpoint_every=checkpoint_every,
+            dtype=dtype,
+            rng=rng,
+        )
+
+
+class SLSTM(_WithoutOptions):
+    """Layers of sLSTM, of xLSTM (Beck et al. 2024), on x (N, T, I): LSTM with exponential input gates.
+
+    ::
+
+        k = log sigmoid(a_f) + m    m' = max(k, a_i), and a_i where n = 0    i = e^(a_i - m')    f = e^(k - m')
+        c' = f c + i tanh(a_g)      n' = f n + i                             h' = sigmoid(a_o) c' / n'
+
+    with a = W x + b_ih + U h + b_hh, gates in the order i, f, g, o. The state is a tuple (h, c, n, m); zeros are an
+    empty one. U is dense: one head.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> y, (h_n, c_n, n_n, m_n) = rc.SLSTM(3, 8, rng=0)(np.ones((2, 5, 3)))
+    >>> y.shape, n_n.shape
+    ((2, 5, 8), (1, 2, 8))
+    """
+
+    _gates = 4
+    _state_names = ("h", "c", "n", "m")
+    _cell = Cell.slstm

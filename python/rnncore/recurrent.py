@@ -697,6 +697,45 @@ class _Recurrent(Layer):
                     total += start.sum(axis=0)
 
 
+class _WithoutOptions(_Recurrent):
+    """A cell that takes no options: the constructor of its class."""
+
+    _plain = False  # `functional` does not have it
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        input_dropout: float = 0.0,
+        skip: bool = False,
+        learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            input_dropout=input_dropout,
+            skip=skip,
+            learn_initial_state=learn_initial_state,
+            checkpoint_every=checkpoint_every,
+            dtype=dtype,
+            rng=rng,
+        )
+
+
 def of_pass(part: Array | None, index: int) -> Array | None:
     """Return the state of one pass."""
     return None if part is None else part[index]

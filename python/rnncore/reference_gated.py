@@ -297,7 +297,7 @@ class SLSTM(OneCell):
     def step(self, w: Parameters, x: Array, state: State, masks: Masks) -> tuple[Array, State, Pull]:
         """Return y, the new state, and the pull of the step."""
         # log_f = log sigmoid(a_f);  m' = max(log_f + m, a_i), at the start, where n = 0, a_i
-        # i = exp(a_i - m');  f = exp(log_f + m - m')
+        # i = exp(a_i - m');  f = exp(log_f + m - m'), at the start 0: nothing is kept of nothing
         # c' = f c + i tanh(a_g);  n' = f n + i;  h' = sigmoid(a_o) c' / n'
         h, c, n, m = state
         mask = masks.get("recurrent", np.ones_like(h))
@@ -307,7 +307,7 @@ class SLSTM(OneCell):
         kept = m - np.logaddexp(0.0, -a_f)  # log_f + m
         by_f = (n != 0.0) & (kept >= a_i)  # where m' is log_f + m
         m_next = np.where(by_f, kept, a_i)
-        i, f = np.exp(a_i - m_next), np.exp(kept - m_next)
+        i, f = np.exp(a_i - m_next), np.where(n != 0.0, np.exp(np.minimum(kept - m_next, 0.0)), 0.0)
         g, o = np.tanh(a_g), sigmoid(a_o)
         c_next = f * c + i * g
         n_next = f * n + i

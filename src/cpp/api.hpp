@@ -20,14 +20,16 @@ enum class Cell : int {
     rnn_relu,
     lstm,
     gru,
+    slstm,
     // those that take Options
     rnn_rows,
     lstm_rows,
     lstm_coupled,
     gru_rows,
     gru_before,
+    mgu,
 };
-inline constexpr int kCells = 9;
+inline constexpr int kCells = 11;
 inline constexpr int kMaxStates = 4;
 inline constexpr int kMaxProducts = 2;
 

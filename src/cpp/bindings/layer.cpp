@@ -302,11 +302,13 @@ void register_layer(py::module_& m) {
         .value("rnn_relu", Cell::rnn_relu)
         .value("lstm", Cell::lstm)
         .value("gru", Cell::gru)
+        .value("slstm", Cell::slstm)
         .value("rnn_rows", Cell::rnn_rows)
         .value("lstm_rows", Cell::lstm_rows)
         .value("lstm_coupled", Cell::lstm_coupled)
         .value("gru_rows", Cell::gru_rows)
-        .value("gru_before", Cell::gru_before);
+        .value("gru_before", Cell::gru_before)
+        .value("mgu", Cell::mgu);
 
     register_lookup(m);
     register_spec(m);

@@ -3,8 +3,10 @@
 #include "cells/gru_rows.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_rows.hpp"
+#include "cells/mgu.hpp"
 #include "cells/rnn.hpp"
 #include "cells/rnn_rows.hpp"
+#include "cells/slstm.hpp"
 #include "cross_entropy.hpp"
 #include "ctc.hpp"
 #include "linear.hpp"
@@ -73,44 +75,54 @@ struct Log {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {
-        kLanes<T>,
-        kUnpackedRows,
-        kFewRows,
-        kLanes<T> * kMaxVectors,
-        // in the order of enum class Cell
-        {fused<Rnn<Tanh>, T>(), fused<Rnn<Relu>, T>(), fused<Lstm, T>(), fused<Gru, T>(), by_rows<RnnRows, T>(),
-         by_rows<LstmRows<false>, T>(), by_rows<LstmRows<true>, T>(), by_rows<GruRows, T>(), by_rows<GruBefore, T>()},
-        pack_columns<T>,
-        multiply_rows<T>,
-        pack_gates<T, 1>,
-        linear<T>,
-        linear_gradient<T>,
-        outer_tiles,
-        pack_outer_rows<T>,
-        outer_panel<T>,
-        unpack_outer<T>,
-        outer_few_rows<T>,
-        add_rows<T>,
-        sgd<T>,
-        rmsprop<T>,
-        adam<T>,
-        sum_of_squares<T>,
-        scale<T>,
-        cross_entropy<T>,
-        ctc_workspace<T>,
-        ctc<T>,
-        apply_activation<T>,
-        map<Sigmoid, T>,
-        map<Tanh, T>,
-        map<Exp, T>,
-        map<Log, T>,
-        kTileLines,
-        kScanBlock<T>,
-        scan<T>,
-        scan_gradient<T>,
-        summarize_scan<T>,
-        summarize_scan_gradient<T>};
+    return {kLanes<T>,
+            kUnpackedRows,
+            kFewRows,
+            kLanes<T> * kMaxVectors,
+            // in the order of enum class Cell
+            {
+                fused<Rnn<Tanh>, T>(),
+                fused<Rnn<Relu>, T>(),
+                fused<Lstm, T>(),
+                fused<Gru, T>(),
+                fused<Slstm, T>(),
+                by_rows<RnnRows, T>(),
+                by_rows<LstmRows<false>, T>(),
+                by_rows<LstmRows<true>, T>(),
+                by_rows<GruRows, T>(),
+                by_rows<GruBefore, T>(),
+                by_rows<Mgu, T>(),
+            },
+            pack_columns<T>,
+            multiply_rows<T>,
+            pack_gates<T, 1>,
+            linear<T>,
+            linear_gradient<T>,
+            outer_tiles,
+            pack_outer_rows<T>,
+            outer_panel<T>,
+            unpack_outer<T>,
+            outer_few_rows<T>,
+            add_rows<T>,
+            sgd<T>,
+            rmsprop<T>,
+            adam<T>,
+            sum_of_squares<T>,
+            scale<T>,
+            cross_entropy<T>,
+            ctc_workspace<T>,
+            ctc<T>,
+            apply_activation<T>,
+            map<Sigmoid, T>,
+            map<Tanh, T>,
+            map<Exp, T>,
+            map<Log, T>,
+            kTileLines,
+            kScanBlock<T>,
+            scan<T>,
+            scan_gradient<T>,
+            summarize_scan<T>,
+            summarize_scan_gradient<T>};
 }
 
 }  // namespace
