@@ -1,6 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, streams, reservoirs, steps of optimisers, several threads inside a call, several callers at
+// layers, affine layers, linear scans, streams, reservoirs, steps of optimisers, several threads inside a call, several
+// callers at
 // once, and fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
@@ -35,6 +36,7 @@
 #include "linear.hpp"
 #include "pieces.hpp"
 #include "reservoir.hpp"
+#include "scan.hpp"
 #include "schedule.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
@@ -503,6 +505,50 @@ Outputs<T> run(const LinearCase& c) {
     return outputs;
 }
 
+// --- linear scans -------------------------------------------------------------------------------------------------
+
+struct ScanCase {
+    int64_t N, T, C;
+    bool is_complex, constant, reverse;
+    Lengths lengths;
+    int64_t chunk;
+
+    std::string name() const {
+        static const char* const kinds[] = {"full", "ragged", "zero"};
+        char text[160];
+        std::snprintf(text, sizeof text, "scan N=%d T=%d C=%d chunk=%d %s%s%s%s", static_cast<int>(N),
+                      static_cast<int>(T), static_cast<int>(C), static_cast<int>(chunk),
+                      kinds[static_cast<int>(lengths)], is_complex ? " complex" : "", constant ? " constant" : "",
+                      reverse ? " reverse" : "");
+        return text;
+    }
+};
+
+// Forward and backward.
+template <class T>
+Outputs<T> run(const ScanCase& c) {
+    std::mt19937_64 random(42);
+    const int64_t all = c.N * c.T * c.C, factors = c.constant ? c.C : all;
+    const Values<T> a = uniform<T>(random, factors, 0.7), b = uniform<T>(random, all, 1),
+                    first = uniform<T>(random, c.N * c.C, 1), dy = uniform<T>(random, all, 1);
+    Values<int64_t> lengths;
+    if (c.lengths != Lengths::full) lengths = random_lengths(random, c.N, c.lengths == Lengths::zero ? 0 : c.T);
+    const LinearScan<T> call{c.N,        c.T,
+                             c.C,        c.is_complex,
+                             c.constant, c.reverse,
+                             lengths,    c.chunk,
+                             a,          c.chunk % 2 ? nullptr : static_cast<const T*>(first)};
+    Outputs<T> outputs;
+    T* y = outputs.add("y", all);
+    linear_scan<T>(kernels(), call, b, y, outputs.add("h_n", c.N * c.C));
+    LinearScanGradients<T> gradients{};
+    gradients.a = outputs.add("da", factors);
+    gradients.b = outputs.add("db", all);
+    gradients.first = outputs.add("dh_0", c.N * c.C);
+    linear_scan_backward<T>(kernels(), call, y, dy, c.reverse ? nullptr : static_cast<const T*>(first), gradients);
+    return outputs;
+}
+
 // --- streams ------------------------------------------------------------------------------------------------------
 
 struct StreamCase {
@@ -776,6 +822,29 @@ std::vector<StackCase> cases_of_stacks() {
     return all;
 }
 
+std::vector<ScanCase> cases_of_scans() {
+    std::vector<ScanCase> all;
+    const auto add = [&](int64_t N, int64_t T, int64_t C) {
+        for (const Lengths lengths : {Lengths::full, Lengths::ragged}) {
+            for (const int64_t chunk : {0, 3, 8}) {
+                const size_t turn = all.size();
+                all.push_back({N, T, C, C % 2 == 0 && turn % 2 == 0, turn / 2 % 2 == 0, turn % 3 == 0, lengths, chunk});
+            }
+        }
+    };
+    for (const int64_t C : {1, 2, 7, 16, 17, 33, 70, 150}) {
+        add(1, 11, C);
+        add(6, 11, C);
+    }
+    add(0, 3, 5);
+    add(3, 0, 5);
+    add(3, 1, 6);
+    add(1, 3000, 300);  // for several threads: many channels,
+    add(37, 900, 20);   // many sequences,
+    add(1, 200000, 4);  // many chunks
+    return all;
+}
+
 std::vector<LinearCase> cases_of_linear() {
     std::vector<LinearCase> all;
     const auto add = [&](int64_t N, int64_t T, int64_t I, int64_t O) {
@@ -884,6 +953,18 @@ void try_stack(const StackCase& c, const std::string& isa) {
         check_same(infer(stack, in), expected, what + ", " + std::to_string(threads) + " threads");
         check_same(infer_with_resets(stack, in), with_resets,
                    what + ", with resets, " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_scan(const ScanCase& c, const std::string& isa) {
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Outputs<T> expected = run<T>(c);
+    check_finite(expected, what);
+    for (const int threads : {2, 7}) {
+        set_num_threads(threads);
+        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
     }
 }
 
@@ -1201,6 +1282,7 @@ int main(int argc, char** argv) {
                             checkpoints = some(cases_of_checkpoints(), thinned);
     const std::vector<StackCase> stacks = some(cases_of_stacks(), thinned);
     const std::vector<LinearCase> affine = some(cases_of_linear(), thinned);
+    const std::vector<ScanCase> scans = some(cases_of_scans(), thinned);
     const std::vector<StreamCase> streams = some(cases_of_streams(), thinned);
     std::vector<std::string> isas = available_isas();
     if (thinned) isas.resize(1);
@@ -1235,6 +1317,10 @@ int main(int argc, char** argv) {
             try_linear<float>(c, isa);
             try_linear<double>(c, isa);
         }
+        for (const ScanCase& c : scans) {
+            try_scan<float>(c, isa);
+            try_scan<double>(c, isa);
+        }
         for (const StreamCase& c : streams) {
             try_stream<float>(c, isa);
             try_stream<double>(c, isa);
@@ -1242,10 +1328,11 @@ int main(int argc, char** argv) {
         try_reservoirs(isa);
         std::printf(
             "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
-            "%d of an affine layer, %d streams\n",
+            "%d of an affine layer, %d linear scans, %d streams\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
             static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
-            static_cast<int>(2 * affine.size()), static_cast<int>(2 * streams.size()));
+            static_cast<int>(2 * affine.size()), static_cast<int>(2 * scans.size()),
+            static_cast<int>(2 * streams.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

@@ -9,6 +9,7 @@
 #include "program.hpp"
 #include "ragged.hpp"
 #include "reservoir.hpp"
+#include "scan.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
 
@@ -25,4 +26,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_stack(m);
     rnncore::register_stream(m);
     rnncore::register_reservoir(m);
+    rnncore::register_scan(m);
 }

@@ -13,6 +13,7 @@
 #include "outer.hpp"
 #include "reservoir.hpp"
 #include "rows.hpp"
+#include "scan.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
 
@@ -118,7 +119,13 @@ constexpr Kernels<T> kernels() {
             map<Sigmoid, T>,
             map<Tanh, T>,
             map<Exp, T>,
-            map<Log, T>};
+            map<Log, T>,
+            kTileLines,
+            kScanBlock<T>,
+            scan<T>,
+            scan_gradient<T>,
+            summarize_scan<T>,
+            summarize_scan_gradient<T>};
 }
 
 }  // namespace
