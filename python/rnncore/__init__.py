@@ -19,6 +19,7 @@ from rnncore.controls import (
     show_config,
     use_isa,
 )
+from rnncore.elementwise import LRU, QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from rnncore.feedforward import Embedding, Linear
 from rnncore.frozen import Frozen
 from rnncore.gated import GRU, LSTM, MGU, RNN, SLSTM
@@ -50,13 +51,16 @@ __all__ = [
     "CTC",
     "ESN",
     "GRU",
+    "LRU",
     "LSTM",
     "MAE",
     "MGU",
     "MSE",
+    "QRNN",
     "RNN",
     "SGD",
     "SLSTM",
+    "SRU",
     "Activation",
     "Adam",
     "AdamW",
@@ -70,6 +74,7 @@ __all__ = [
     "GaussianNLL",
     "History",
     "Huber",
+    "IndRNN",
     "Last",
     "Layer",
     "LayerNorm",
@@ -77,6 +82,8 @@ __all__ = [
     "Linear",
     "LossGradient",
     "MeanPool",
+    "MinGRU",
+    "MinLSTM",
     "OnlineStream",
     "Packed",
     "PythonStream",

@@ -18,6 +18,14 @@ class Cell:
     gru_rows: ClassVar[Cell]
     gru_before: ClassVar[Cell]
     mgu: ClassVar[Cell]
+    ind_rnn_relu: ClassVar[Cell]
+    ind_rnn_tanh: ClassVar[Cell]
+    min_gru: ClassVar[Cell]
+    min_lstm: ClassVar[Cell]
+    sru: ClassVar[Cell]
+    qrnn: ClassVar[Cell]
+    lru: ClassVar[Cell]
+    lru_complex: ClassVar[Cell]
     __members__: ClassVar[dict[str, Cell]]
 
     def __init__(self, value: int) -> None: ...

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from rnncore._arguments import number
 from rnncore._core import Cell
+from rnncore.layer import Array
 from rnncore.recurrent import _WithoutOptions
 
 __all__ = ["LRU", "QRNN", "SRU", "IndRNN", "MinGRU", "MinLSTM"]
@@ -159,6 +160,26 @@ class SRU(_Elementwise):
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight_hh": (2 * self.hidden_size,)}
 
+    # The core has the fourth gate always: where x itself is the skip, W_s is the identity.
+
+    def _core_weights(self) -> list[tuple[Array | None, ...]]:
+        H, weights = self.hidden_size, []
+        for w, u, b, c, projection, vectors in self._weights:
+            assert w is not None
+            if len(w) < 4 * H:
+                w = np.concatenate([w, np.eye(H, dtype=self.dtype)])
+                b = None if b is None else np.concatenate([b, np.zeros(H, self.dtype)])
+            weights.append((w, u, b, c, projection, vectors))
+        return weights
+
+    def _add_gradients(self, index: int, dweights: tuple[Array | None, ...]) -> None:
+        dw, du, db, *rest = dweights
+        total = self._weight_gradients[index][0]
+        assert total is not None
+        assert dw is not None
+        assert db is not None
+        super()._add_gradients(index, (dw[: len(total)], du, db[: len(total)], *rest))
+
 
 class QRNN(_Elementwise):
     """Quasi-recurrent layers (Bradbury et al. 2017) on x (N, T, I): fo-pooling over a window of one step.
@@ -256,6 +277,36 @@ class LRU(_Elementwise):
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
         names = ("nu", "theta", "gamma") if self.complex else ("nu", "gamma")
         return {name: (self.hidden_size,) for name in names}
+
+    # The core has lambda and the scale, which are made of the parameters in float64.
+
+    def _diagonal(self, suffix: str) -> tuple[Array, Array, Array]:
+        """Return lambda, complex or not, exp(nu) and the scale."""
+        nu, gamma = (self.parameters[name + suffix].astype(np.float64) for name in ("nu", "gamma"))
+        rate = np.exp(nu)
+        log = -rate + 1j * np.exp(self.parameters["theta" + suffix].astype(np.float64)) if self.complex else -rate
+        return np.exp(log), rate, np.exp(gamma)
+
+    def _core_weights(self) -> list[tuple[Array | None, ...]]:
+        weights = []
+        for (*arrays, _), (_, suffix, _) in zip(self._weights, self._passes(), strict=True):
+            eigenvalue, _, scale = self._diagonal(suffix)
+            parts = [eigenvalue.real, eigenvalue.imag, scale] if self.complex else [eigenvalue, scale]
+            weights.append((*arrays, np.concatenate(parts).astype(self.dtype)))
+        return weights
+
+    def _add_gradients(self, index: int, dweights: tuple[Array | None, ...]) -> None:
+        *of_arrays, dvectors = dweights
+        assert dvectors is not None
+        suffix = self._passes()[index][1]
+        eigenvalue, rate, scale = self._diagonal(suffix)
+        # lambda = e^l with l = -e^nu + j e^theta: dl = conj(lambda) dlambda
+        *deigenvalue, dscale = np.split(dvectors.astype(np.float64), 2 + self.complex)
+        dlog = np.conj(eigenvalue) * (deigenvalue[0] + 1j * deigenvalue[1] if self.complex else deigenvalue[0])
+        own = [-dlog.real * rate, dscale * scale]
+        if self.complex:
+            own.insert(1, dlog.imag * np.exp(self.parameters["theta" + suffix].astype(np.float64)))
+        super()._add_gradients(index, (*of_arrays, np.concatenate(own).astype(self.dtype)))
 
     def _initialise(self) -> None:
         super()._initialise()

@@ -225,6 +225,16 @@ class _Recurrent(Layer):
             of_passes.append((*arrays[:4],) if self._plain else (*arrays, block))
         return of_passes
 
+    def _core_weights(self) -> list[tuple[Array | None, ...]]:
+        """Return the weights of every pass as the core takes them, where those are made of the parameters."""
+        return self._weights
+
+    def _add_gradients(self, index: int, dweights: tuple[Array | None, ...]) -> None:
+        """Add the gradients of what the core took for the weights of a pass."""
+        for total, gradient in zip(self._weight_gradients[index], dweights, strict=True):
+            if total is not None:
+                total += gradient
+
     def _spec(self, training: bool = False) -> Spec | Cell:
         """Return what the core is to run."""
         return self._options.spec(self._cell, training, self.skip) if self.skip else self._cell
@@ -302,7 +312,7 @@ class _Recurrent(Layer):
     def _pack(self, once: bool = False) -> Stack | many.Stack:
         if self.models is not None:
             return many.Stack(self, once)
-        return Stack(self._spec(), self._weights, 1 + self.bidirectional, self.batch_first)
+        return Stack(self._spec(), self._core_weights(), 1 + self.bidirectional, self.batch_first)
 
     def _call(
         self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
@@ -392,7 +402,7 @@ class _Recurrent(Layer):
             raise ValueError(f"model: expected layers of one direction, got {self!r}, which reads what is to come")
         stage = sum(kind != "embedding" for kind, *_ in stages)
         initial = self._with_initial((None,) * self._states, 1) if self.learn_initial_state else None
-        stages.append(("recurrent", self._spec(), self._weights, initial))
+        stages.append(("recurrent", self._spec(), self._core_weights(), initial))
         return Stateful(stage, self._state_names, self._state_sizes, self.num_layers, initial)
 
     def frozen(self) -> Frozen:
@@ -572,7 +582,7 @@ class _Recurrent(Layer):
         starts = call.starts
         if starts and self.learn_initial_state:
             starts = self._with_initial(starts, call.N)
-        spec, D = self._spec(training=True), 1 + self.bidirectional
+        spec, weights, D = self._spec(training=True), self._core_weights(), 1 + self.bidirectional
         layers: list[_LayerTape] = []
         last: list[tuple[Array, ...]] = []
         series: Any = call.series
@@ -593,7 +603,7 @@ class _Recurrent(Layer):
                     self._every,
                     spec,
                     series,
-                    self._weights[index],
+                    weights[index],
                     tuple(of_pass(part, index) for part in first),
                     call.rows,
                     index % D == 1,
@@ -655,9 +665,7 @@ class _Recurrent(Layer):
                 assert result is not None
                 dx_pass, dweights, dfirst[index], dstarts[index] = result
                 dx = dx_pass if dx is None else dx + dx_pass  # both None if x is a lookup
-                for total, gradient in zip(self._weight_gradients[index], dweights, strict=True):
-                    if total is not None:
-                        total += gradient
+                self._add_gradients(index, dweights)
             if dx is not None:
                 if layer.masked is not None:
                     dx = dx * layer.masked

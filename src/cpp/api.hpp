@@ -28,8 +28,17 @@ enum class Cell : int {
     gru_rows,
     gru_before,
     mgu,
+    // those without a product
+    ind_rnn_relu,
+    ind_rnn_tanh,
+    min_gru,
+    min_lstm,
+    sru,
+    qrnn,
+    lru,
+    lru_complex,
 };
-inline constexpr int kCells = 11;
+inline constexpr int kCells = 19;
 inline constexpr int kMaxStates = 4;
 inline constexpr int kMaxProducts = 2;
 

@@ -287,7 +287,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                 const int64_t blocks = whole_table ? 0 : std::clamp<int64_t>(rows / 48, 1, 4 * threads);
                 team.each(panels + blocks + 1, [&](int64_t index) {
                     if (index == panels + blocks) {
-                        std::copy_n(du[0], batch.count[begin] * du_stride[0], du_next);
+                        if (du[0]) std::copy_n(du[0], batch.count[begin] * du_stride[0], du_next);
                     } else if (index < panels) {
                         const int p = find(0, index, &Sum::panels);
                         if (p == 0 && whole_table) {

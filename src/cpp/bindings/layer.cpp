@@ -307,7 +307,15 @@ void register_layer(py::module_& m) {
         .value("lstm_coupled", Cell::lstm_coupled)
         .value("gru_rows", Cell::gru_rows)
         .value("gru_before", Cell::gru_before)
-        .value("mgu", Cell::mgu);
+        .value("mgu", Cell::mgu)
+        .value("ind_rnn_relu", Cell::ind_rnn_relu)
+        .value("ind_rnn_tanh", Cell::ind_rnn_tanh)
+        .value("min_gru", Cell::min_gru)
+        .value("min_lstm", Cell::min_lstm)
+        .value("sru", Cell::sru)
+        .value("qrnn", Cell::qrnn)
+        .value("lru", Cell::lru)
+        .value("lru_complex", Cell::lru_complex);
 
     register_lookup(m);
     register_spec(m);

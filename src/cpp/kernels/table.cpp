@@ -1,14 +1,21 @@
 // The kernel table of one instruction set. Compiled once per ISA with RNNCORE_ISA naming it; exports one symbol.
 #include "cells/gru.hpp"
 #include "cells/gru_rows.hpp"
+#include "cells/ind_rnn.hpp"
+#include "cells/lru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_rows.hpp"
 #include "cells/mgu.hpp"
+#include "cells/min_gru.hpp"
+#include "cells/min_lstm.hpp"
+#include "cells/qrnn.hpp"
 #include "cells/rnn.hpp"
 #include "cells/rnn_rows.hpp"
 #include "cells/slstm.hpp"
+#include "cells/sru.hpp"
 #include "cross_entropy.hpp"
 #include "ctc.hpp"
+#include "elementwise.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
 #include "reservoir.hpp"
@@ -56,6 +63,24 @@ constexpr CellKernels<T> by_rows() {
             backward_first_rows<Cell, T>};
 }
 
+// Cells without a product.
+template <class Cell, class T>
+constexpr CellKernels<T> elementwise() {
+    return {Cell::gates,
+            1,
+            false,
+            false,
+            1,
+            elementwise_needs<Cell, T>,
+            one_panel,
+            one_panel,
+            pack_gates<T, 1>,
+            input_rows<Cell, T>,
+            forward_elementwise<Cell, T>,
+            backward_elementwise<Cell, T>,
+            backward_first_elementwise<Cell, T>};
+}
+
 // A function over an array, so that its accuracy can be measured from outside.
 template <class Function, class T>
 void map(const T* x, T* y, int64_t n) {
@@ -95,6 +120,14 @@ constexpr Kernels<T> kernels() {
                 by_rows<GruRows, T>(),
                 by_rows<GruBefore, T>(),
                 by_rows<Mgu, T>(),
+                elementwise<IndRnn<Relu>, T>(),
+                elementwise<IndRnn<Tanh>, T>(),
+                elementwise<MinGru, T>(),
+                elementwise<MinLstm, T>(),
+                elementwise<Sru, T>(),
+                elementwise<Qrnn, T>(),
+                elementwise<Lru, T>(),
+                elementwise<LruComplex, T>(),
             },
             pack_columns<T>,
             multiply_rows<T>,
