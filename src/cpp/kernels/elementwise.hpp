@@ -55,13 +55,22 @@ inline bool ends_before(const Batch& batch, int64_t t, int64_t row) {
     return t >= batch.T || batch.count[t] <= row;
 }
 
-// All units, those of the last, partial vector by themselves: states are written where they were read, so that nothing
-// may be run twice.
+// All units of all lines. (Tiles of several lines, which scans have, take twice the code and gain little: most cells
+// are bound by their activations.)
 template <class T, class Task>
 inline void run_units(const Task& task, Span lines, int64_t H) {
-    const int64_t whole = H - H % kLanes<T>;
-    run_tiles<T, kElementwiseVectors>(task, lines, {0, whole});
-    run_tiles<T, kElementwiseVectors>(task, lines, {whole, H});
+    constexpr int64_t L = kLanes<T>, width = kElementwiseVectors * L;
+    const auto run = [&]<int Vectors>(int64_t unit, auto part) {
+        for (int64_t line = lines.begin; line < lines.end; ++line) {
+            const int64_t steps = task.steps(line);
+            const int64_t last = unit + (Vectors - 1) * L;
+            run_chains<T, 1, Vectors>(task.walk(line, steps), steps, unit, last, part);
+        }
+    };
+    int64_t unit = 0;
+    for (; unit + width <= H; unit += width) run.template operator()<kElementwiseVectors>(unit, Full{});
+    for (; unit + L <= H; unit += L) run.template operator()<1>(unit, Full{});
+    if (unit < H) run.template operator()<1>(unit, Tail{static_cast<int>(H - unit)});
 }
 
 template <class Cell, class T>
@@ -89,14 +98,13 @@ struct ElementwiseForward {
         return task.states[0] + (at + row) * Cell::parts * task.H;
     }
 
-    template <int Lines>
     struct Walk {
         struct State {
             Vec<T> part[Cell::parts];
         };
         using Constants = UnitVectors<Cell, T>;
         const ElementwiseForward& of;
-        int64_t row, begin, end, t;
+        int64_t row, end, t;
         const T* pre;  // of the first of the slice's rows at step t
 
         template <class Part>
@@ -106,19 +114,19 @@ struct ElementwiseForward {
             return constants;
         }
         template <class Part>
-        State enter(int line, int64_t unit, Part part) const {
+        State enter(int, int64_t unit, Part part) const {
             State state;
-            load_parts<Cell::parts>(of.state_before(begin, row + line) + unit, of.task.H, part, state.part);
+            load_parts<Cell::parts>(of.state_before(of.time.begin, row) + unit, of.task.H, part, state.part);
             return state;
         }
         template <class Part>
-        inline __attribute__((always_inline)) void step(int line, int64_t unit, Part part, const Constants& constants,
+        inline __attribute__((always_inline)) void step(int, int64_t unit, Part part, const Constants& constants,
                                                         State& state) const {
             const Forward<T>& task = of.task;
-            const int64_t H = task.H, packed = task.batch.offset[t] + row + line;
+            const int64_t H = task.H, packed = task.batch.offset[t] + row;
             const int64_t caller = task.batch.caller_row[packed];
             const T* x_row = task.table_pre ? task.table_pre + task.tokens[caller] * Cell::gates * H
-                                            : pre + (row + line - of.rows.begin) * Cell::gates * H;
+                                            : pre + (row - of.rows.begin) * Cell::gates * H;
             Vec<T> x[Cell::gates], y[Cell::outputs], saved[at_least_one(Cell::saved)];
             State next;
             load_parts<Cell::gates>(x_row + unit, H, part, x);
@@ -127,7 +135,7 @@ struct ElementwiseForward {
             if (task.keep) {
                 const int64_t kept = packed - task.batch.offset[task.kept_from];
                 store_parts<Cell::saved>(task.saved + kept * Cell::saved * H + unit, H, part, saved);
-                store_parts<Cell::parts>(of.state_before(t + 1, row + line) + unit, H, part, next.part);
+                store_parts<Cell::parts>(of.state_before(t + 1, row) + unit, H, part, next.part);
             }
             state = next;
         }
@@ -136,24 +144,18 @@ struct ElementwiseForward {
             ++t;
         }
         template <class Part>
-        void leave(int line, int64_t unit, Part part, const State& state) const {
+        void leave(int, int64_t unit, Part part, const State& state) const {
             const Forward<T>& task = of.task;
             const int64_t size = Cell::parts * task.H;
-            if (!task.keep) store_parts<Cell::parts>(of.state_before(end, row + line) + unit, task.H, part, state.part);
-            if (task.last[0] && ends_before(task.batch, end, row + line)) {
-                T* last = task.last[0] + task.batch.order[row + line] * size;
+            if (!task.keep) store_parts<Cell::parts>(of.state_before(end, row) + unit, task.H, part, state.part);
+            if (task.last[0] && ends_before(task.batch, end, row)) {
+                T* last = task.last[0] + task.batch.order[row] * size;
                 store_parts<Cell::parts>(last + unit, task.H, part, state.part);
             }
         }
     };
 
-    template <int Lines>
-    Walk<Lines> walk(int64_t row, int64_t done, int64_t steps) const {
-        const int64_t begin = time.begin + done;
-        const T* at = pre;
-        for (int64_t t = time.begin; at && t < begin; ++t) at += alive(task.batch, t, rows) * Cell::gates * task.H;
-        return {*this, row, begin, begin + steps, begin, at};
-    }
+    Walk walk(int64_t row, int64_t steps) const { return {*this, row, time.begin + steps, time.begin, pre}; }
 };
 
 template <class Cell, class T>
@@ -175,15 +177,14 @@ struct ElementwiseBackward {
         return task.states[0] + (kept_before(task.batch, task.kept_from, t) + row) * Cell::parts * task.H;
     }
 
-    // Each line from its own last step to the first.
-    template <int Lines>
+    // A line from its last step to the first.
     struct Walk {
         struct State {
             Vec<T> d[Cell::parts], dv[at_least_one(Cell::vectors)];
         };
         using Constants = UnitVectors<Cell, T>;
         const ElementwiseBackward& of;
-        int64_t row, t[Lines];
+        int64_t row, t;
 
         template <class Part>
         Constants constants(int64_t unit, Part part) const {
@@ -191,56 +192,49 @@ struct ElementwiseBackward {
             load_parts<Cell::vectors>(of.task.vectors + unit, of.task.H, part, constants.v);
             return constants;
         }
-        T* carry(int line) const { return of.task.carry[0] + (row + line) * Cell::parts * of.task.H; }
-        T* sums(int line) const { return of.task.sums + (row + line) * Cell::vectors * of.task.H; }
+        T* carry() const { return of.task.carry[0] + row * Cell::parts * of.task.H; }
+        T* sums() const { return of.task.sums + row * Cell::vectors * of.task.H; }
 
         template <class Part>
-        State enter(int line, int64_t unit, Part part) const {
+        State enter(int, int64_t unit, Part part) const {
             const Backward<T>& task = of.task;
             const int64_t H = task.H;
             State state{};
-            if (!ends_before(task.batch, t[line] + 1, row + line)) {
-                load_parts<Cell::parts>(carry(line) + unit, H, part, state.d);
+            if (!ends_before(task.batch, t + 1, row)) {
+                load_parts<Cell::parts>(carry() + unit, H, part, state.d);
             } else if (task.dlast[0]) {
-                const T* dlast = task.dlast[0] + task.batch.order[row + line] * Cell::parts * H;
+                const T* dlast = task.dlast[0] + task.batch.order[row] * Cell::parts * H;
                 load_parts<Cell::parts>(dlast + unit, H, part, state.d);
             }
-            load_parts<Cell::vectors>(sums(line) + unit, H, part, state.dv);
+            load_parts<Cell::vectors>(sums() + unit, H, part, state.dv);
             return state;
         }
         template <class Part>
-        inline __attribute__((always_inline)) void step(int line, int64_t unit, Part part, const Constants& constants,
+        inline __attribute__((always_inline)) void step(int, int64_t unit, Part part, const Constants& constants,
                                                         State& state) const {
             const Backward<T>& task = of.task;
             const Batch& batch = task.batch;
-            const int64_t H = task.H, at = t[line], packed = batch.offset[at] + row + line;
+            const int64_t H = task.H, at = t, packed = batch.offset[at] + row;
             Vec<T> saved[at_least_one(Cell::saved)], previous[Cell::parts], next[Cell::parts], dy[Cell::outputs] = {};
             Vec<T> dx[Cell::gates];
             const T* kept = task.saved + (packed - batch.offset[task.kept_from]) * Cell::saved * H;
             load_parts<Cell::saved>(kept + unit, H, part, saved);
-            load_parts<Cell::parts>(of.state_before(at, row + line) + unit, H, part, previous);
-            load_parts<Cell::parts>(of.state_before(at + 1, row + line) + unit, H, part, next);
+            load_parts<Cell::parts>(of.state_before(at, row) + unit, H, part, previous);
+            load_parts<Cell::parts>(of.state_before(at + 1, row) + unit, H, part, next);
             if (task.dy) load_parts<Cell::outputs>(task.dy + batch.caller_row[packed] * task.P + unit, H, part, dy);
             Cell::backward(saved, constants.v, previous, next, dy, state.d, dx, state.dv);
             T* to = task.dx_gates + (packed - batch.offset[task.chunk.begin]) * Cell::gates * H;
             store_parts<Cell::gates>(to + unit, H, part, dx);
         }
-        void advance() {
-            for (int line = 0; line < Lines; ++line) --t[line];
-        }
+        void advance() { --t; }
         template <class Part>
-        void leave(int line, int64_t unit, Part part, const State& state) const {
-            store_parts<Cell::parts>(carry(line) + unit, of.task.H, part, state.d);
-            store_parts<Cell::vectors>(sums(line) + unit, of.task.H, part, state.dv);
+        void leave(int, int64_t unit, Part part, const State& state) const {
+            store_parts<Cell::parts>(carry() + unit, of.task.H, part, state.d);
+            store_parts<Cell::vectors>(sums() + unit, of.task.H, part, state.dv);
         }
     };
 
-    template <int Lines>
-    Walk<Lines> walk(int64_t row, int64_t done, int64_t) const {
-        Walk<Lines> walk{*this, row, {}};
-        for (int line = 0; line < Lines; ++line) walk.t[line] = time.begin + steps(row + line) - 1 - done;
-        return walk;
-    }
+    Walk walk(int64_t row, int64_t steps) const { return {*this, row, time.begin + steps - 1}; }
 };
 
 template <class Cell, class T>

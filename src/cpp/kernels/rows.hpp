@@ -70,54 +70,12 @@ struct Take {
     }
 };
 
-// Products are long functions, of which all cells share these two.
-
-// out[i] = a[i] times weights (columns, K), packed or as the caller has them, plus a bias; a is given by its rows
-template <class T, class ARow>
-[[gnu::noinline]] void multiply_into(int64_t rows, const Product& product, bool packed, const T* w, const T* bias,
-                                     ARow a_row, T* out, Order order) {
-    T scratch[kScratchSize<T>];
-    const Panels panels = column_panels<T>(product.columns);
-    const auto out_row = [=](int64_t i) { return out + i * product.columns; };
-    const StoreRows<T, decltype(out_row)> sink{product.columns, out_row, {panels, scratch}};
-    if (packed) {
-        multiply(rows, product.K, panels, panels.all(), w, bias, a_row, sink, order);
-    } else if (rows > 0) {
-        multiply_unpacked(rows, product.K, product.columns, panels, panels.all(), w, bias, a_row, sink);
-    }
-}
-
-// out[index[i]] = du[i] times the same weights (columns, K), packed by pack_columns or with a stride; du (rows, stride)
-template <class T>
-[[gnu::noinline]] void multiply_back(int64_t rows, const Product& product, const T* w, int64_t w_stride, const T* du,
-                                     int64_t du_stride, const int64_t* index, T* out, Order order) {
-    T scratch[kScratchSize<T>];
-    const Panels panels = column_panels<T>(product.K, w_stride);
-    const auto out_row = [=, K = product.K](int64_t i) { return out + (index ? index[i] : i) * K; };
-    multiply(
-        rows, product.columns, panels, panels.all(), w, static_cast<const T*>(nullptr),
-        [=](int64_t i) { return du + i * du_stride; },
-        StoreRows<T, decltype(out_row)>{product.K, out_row, {panels, scratch}}, order);
-}
-
-template <class T>
-struct RowsOf {
-    const T* first;
-    int64_t stride;
-    const T* operator()(int64_t i) const { return first + i * stride; }
-};
-template <class T>
-struct RowsAt {
-    const T* const* rows;
-    const T* operator()(int64_t i) const { return rows[i]; }
-};
-
 // x W' + b_ih of rows, gate-major
 template <class Cell, class T>
 void input_rows(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span, T* pre) {
     const FlushDenormals guard;
     const Product product{task.I, Cell::gates * task.H, 0, false};
-    multiply_into(rows, product, task.packed, task.w, task.b_ih, RowsAt<T>{x_rows}, pre, Order::ascending);
+    multiply_into(rows, product, task.packed, task.w, task.b_ih, Rows<T>{nullptr, 0, x_rows}, pre, Order::ascending);
 }
 
 inline int64_t one_panel(int64_t) {
@@ -164,7 +122,7 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
         for (int stage = 0; stage < needs.products; ++stage) {
             const T* operand = stage ? operands[stage] : h;
             const int64_t K = needs.product[stage].K;
-            multiply_into(n, needs.product[stage], task.packed, task.u[stage], task.b_hh[stage], RowsOf<T>{operand, K},
+            multiply_into(n, needs.product[stage], task.packed, task.u[stage], task.b_hh[stage], Rows<T>{operand, K},
                           u[stage], alternating(t));
             const bool last = stage + 1 == needs.products;
             for (int64_t i = 0; i < n; ++i) {
@@ -196,30 +154,6 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
             }
         }
         if (pre) pre += n * GH;
-    }
-}
-
-// The gradient of h before a step, as far as it comes through the first product: du U, times the mask that h was
-// multiplied by; of rows whose sequence ends, the gradient of their final state. Row i goes to out[index[i]].
-template <class T>
-[[gnu::noinline]] void recurrent_gradient(const Backward<T>& task, const Product& product, int64_t first_row,
-                                          int64_t continuing, int64_t all, const T* du, const int64_t* index, T* out,
-                                          Order order) {
-    const int64_t P = task.P;
-    const int64_t* caller = task.batch.order + first_row;
-    multiply_back(continuing, product, task.u[0], task.u_stride[0], du, task.du_stride[0], index, out, order);
-    for (int64_t i = 0; i < all; ++i) {
-        T* row = out + (index ? index[i] : i) * P;
-        if (i < continuing) {
-            const T* mask = task.recurrent_mask ? task.recurrent_mask + caller[i] * P : nullptr;
-            if (mask)
-                map<T>(
-                    P, row, [](auto m, auto d) { return m * d; }, mask, row);
-        } else if (task.dlast[0]) {
-            __builtin_memcpy(row, task.dlast[0] + caller[i] * P, sizeof(T) * P);
-        } else {
-            __builtin_memset(row, 0, sizeof(T) * P);
-        }
     }
 }
 
@@ -295,22 +229,7 @@ void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* works
 
 template <class Cell, class T>
 void backward_first_rows(const Backward<T>& task, Span rows) {
-    const FlushDenormals guard;
-    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
-    const int64_t* order = task.batch.order + rows.begin;
-    const int64_t all = rows.end - rows.begin, P = task.P;
-    recurrent_gradient<T>(task, needs.product[0], rows.begin, alive(task.batch, 0, rows), all,
-                          task.du_next + rows.begin * task.du_stride[0], order, task.dfirst[0], Order::ascending);
-    for (int64_t i = 0; i < all; ++i) {
-        T* dh = task.dfirst[0] + order[i] * P;
-        map<T>(
-            P, dh, [](auto a, auto b) { return a + b; }, dh, task.carry[0] + (rows.begin + i) * P);
-        for (int s = 1; s < Cell::states; ++s) {
-            const int64_t size = needs.state[s];
-            __builtin_memcpy(task.dfirst[s] + order[i] * size, task.carry[s] + (rows.begin + i) * size,
-                             sizeof(T) * size);
-        }
-    }
+    gradients_of_first_states<T>(task, row_needs<Cell, T>(*task.options, task.H, task.P), rows);
 }
 
 }  // namespace

@@ -4,18 +4,10 @@
 
 #include "../api.hpp"
 #include "cells/cell.hpp"
-#include "gemm.hpp"
-#include "unpacked.hpp"
+#include "products.hpp"
 
 namespace rnncore::RNNCORE_ISA {
 namespace {
-
-// How many of these sorted rows are alive at step t.
-inline int64_t alive(const Batch& batch, int64_t t, Span rows) {
-    if (t >= batch.T) return 0;
-    const int64_t n = least(batch.count[t], rows.end) - rows.begin;
-    return n > 0 ? n : 0;
-}
 
 // First row of the states before step t, among those that are kept from a step on.
 inline int64_t kept_before(const Batch& batch, int64_t kept_from, int64_t t) {
@@ -26,9 +18,9 @@ inline Order alternating(int64_t t) {
     return t % 2 ? Order::descending : Order::ascending;
 }
 
-template <class Cell, class T>
+template <int G, class T>
 Panels gate_panels(int64_t H) {
-    return {Cell::gates, kMaxVectors / Cell::gates, ceil_div(H, kLanes<T>)};
+    return {G, kMaxVectors / G, ceil_div(H, kLanes<T>)};
 }
 
 template <class Cell, class T>
@@ -54,7 +46,7 @@ void pack_interleaved(const T* w, int64_t K, int64_t rows, T* out) {
 // Panels of hidden units in the forward and in the backward direction.
 template <class Cell, class T>
 int64_t forward_panels(int64_t H) {
-    return gate_panels<Cell, T>(H).count();
+    return gate_panels<Cell::gates, T>(H).count();
 }
 template <class T>
 int64_t backward_panels(int64_t H) {
@@ -133,12 +125,12 @@ struct ForwardStep {
     }
 };
 
-template <class Cell, class T>
+template <int G, class T>
 void input(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span part, T* pre) {
     const FlushDenormals guard;
     T scratch[kScratchSize<T>];
-    const Panels panels = gate_panels<Cell, T>(task.H);
-    const auto pre_row = [=, &task](int64_t i) { return pre + i * task.H * Cell::gates; };
+    const Panels panels = gate_panels<G, T>(task.H);
+    const auto pre_row = [=, &task](int64_t i) { return pre + i * task.H * G; };
     const StoreRows<T, decltype(pre_row)> sink{task.H, pre_row, {panels, scratch}};
     const auto x_row = [=](int64_t i) { return x_rows[i]; };
     if (task.packed) {
@@ -154,7 +146,7 @@ void forward(const Forward<T>& task, Span time, Span rows, Span part, const T* p
     T scratch[kScratchSize<T>];
     const Batch& batch = task.batch;
     const int64_t H = task.H;
-    const Panels panels = gate_panels<Cell, T>(H);
+    const Panels panels = gate_panels<Cell::gates, T>(H);
     const int64_t unit_begin = panels.first_block(part.begin) * kLanes<T>;
     const int64_t unit_end = least(H, panels.first_block(part.end) * kLanes<T>);
 
@@ -320,49 +312,9 @@ void backward(const Backward<T>& task, Span time, Span rows, Span part, T*) {
     }
 }
 
-// The gradient of the initial state: what the first step hands back, or the final state's where there is no step.
-template <class Cell, class T>
-struct FirstState {
-    int64_t H;
-    const T* dh_carry;
-    T* dfirst;
-    const int64_t* order;
-    Scratch<T> scratch;
-
-    T* row(int64_t i, int64_t panel, int64_t side) const { return scratch.row(i, panel, side); }
-    void finish(int64_t begin, int64_t end, int64_t panel, int64_t side) const {
-        const int64_t first = scratch.panels.first_block(panel) * kLanes<T>;
-        const int64_t units = least(H - first, scratch.panels.vectors(panel, side) * kLanes<T>);
-        for (int64_t i = begin; i < end; ++i) {
-            const T* dh = row(i, panel, side);
-            T* out = dfirst + order[i] * H + first;
-            for (int64_t l = 0; l < units; ++l) {
-                out[l] = dh[l] + (Cell::hidden_carry ? dh_carry[i * H + first + l] : 0);
-            }
-        }
-    }
-};
-
 template <class Cell, class T>
 void backward_first(const Backward<T>& task, Span rows) {
-    const FlushDenormals guard;
-    T scratch[kScratchSize<T>];
-    const int64_t H = task.H, GH = H * Cell::gates;
-    const int64_t* order = task.batch.order + rows.begin;
-    const T* dh_carry = Cell::hidden_carry ? task.carry[0] + rows.begin * H : nullptr;
-    const Panels panels = column_panels<T>(H, task.u_stride[0]);
-    const FirstState<Cell, T> sink{H, dh_carry, task.dfirst[0], order, {panels, scratch}};
-    const int64_t started = alive(task.batch, 0, rows), all = rows.end - rows.begin;
-    const T* du = task.du_next + rows.begin * GH;
-    multiply(
-        started, GH, panels, panels.all(), task.u[0], static_cast<const T*>(nullptr),
-        [=](int64_t i) { return du + i * GH; }, sink);
-    finish_ending_rows(task, rows.begin, {started, all}, panels.all(), sink);
-    for (int s = 1; s < Cell::states; ++s) {
-        for (int64_t i = 0; i < all; ++i) {
-            __builtin_memcpy(task.dfirst[s] + order[i] * H, task.carry[s] + (rows.begin + i) * H, sizeof(T) * H);
-        }
-    }
+    gradients_of_first_states<T>(task, needs<Cell, T>(*task.options, task.H, task.P), rows);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ constexpr CellKernels<T> fused() {
             forward_panels<Cell, T>,
             backward_panels<T>,
             pack_interleaved<Cell, T>,
-            input<Cell, T>,
+            input<Cell::gates, T>,
             forward<Cell, T>,
             backward<Cell, T>,
             backward_first<Cell, T>};
