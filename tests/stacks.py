@@ -182,4 +182,3 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
         return {"x": dseries, **gradients}
 
     return series, tuple(np.stack(part) for part in zip(*finals, strict=True)), pull_back
-

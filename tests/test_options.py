@@ -7,8 +7,8 @@ import pytest
 
 import rnncore as rc
 from cases import ISAS, largest, worst_error
-from rnncore.ragged import Joined
 from option_cases import BATCHES, FORMS, HIDDEN, RESETS, SINGLE, STATES, STEPS, Call, Combination, layer_of, options_id
+from rnncore.ragged import Joined
 from stacks import draw, parts_of, run, sizes_of, states_of
 
 singles = pytest.mark.parametrize("case", SINGLE, ids=options_id)
@@ -131,9 +131,7 @@ KINDS = pytest.mark.parametrize("kind", [rc.RNN, rc.LSTM, rc.GRU])
 
 
 def random_state(layer, rng, N):
-    parts = tuple(
-        rng.standard_normal((len(layer._weights), N, size)).astype(layer.dtype) for size in sizes_of(layer)
-    )
+    parts = tuple(rng.standard_normal((len(layer._weights), N, size)).astype(layer.dtype) for size in sizes_of(layer))
     return parts if isinstance(layer, rc.LSTM) else parts[0]
 
 

@@ -233,7 +233,9 @@ def test_tokens_in_front(kind, options, vocabulary, rng):
     assert worst_error(model.gradients["0.weight"], of_table) < 1e-12
     for name, gradient in alone.gradients.items():
         index, rest = name.split(".", 1)
-        assert worst_error(model.gradients[f"{int(index) + 1}.{rest}"], gradient, max(1, np.abs(gradient).max())) < 1e-12
+        assert (
+            worst_error(model.gradients[f"{int(index) + 1}.{rest}"], gradient, max(1, np.abs(gradient).max())) < 1e-12
+        )
 
 
 @full

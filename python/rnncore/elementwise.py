@@ -6,14 +6,11 @@ is an affine map of the old one (all here but `IndRNN` and `SRU`), the recurrenc
 
 from __future__ import annotations  # np.random in annotations would import it
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from rnncore._arguments import number
 from rnncore._core import Cell
-from rnncore.layer import Array
 from rnncore.recurrent import _WithoutOptions
 
 __all__ = ["LRU", "QRNN", "SRU", "IndRNN", "MinGRU", "MinLSTM"]
@@ -156,7 +153,7 @@ class SRU(_Elementwise):
     _cell = Cell.sru
 
     def _matrix_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
-        GH = (3 if I == self.hidden_size else 4) * self.hidden_size
+        GH = (3 if self.hidden_size == I else 4) * self.hidden_size
         return {"weight_ih": (GH, I), "bias_ih": (GH,)}
 
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
