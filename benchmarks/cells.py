@@ -67,7 +67,7 @@ def main() -> None:
     enter_environment(arguments.threads)
 
     T, N, I, H = (int(size) for size in arguments.shape.split(","))
-    print(f"T, N, I, H = {arguments.shape}; float32; threads: {arguments.threads}; the least of {arguments.repeats}, ms")
+    print(f"T, N, I, H = {arguments.shape}; float32; threads: {arguments.threads}; least times, ms")
     print(f"{'layer':<42}{'forward':>9}{'training':>10}{'forward':>9}{'training':>10}")
     for name in arguments.groups:
         layers = [_layer(kind, options, I, H) for kind, options in GROUPS[name]]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Limits", "NoLimitsError", "measure_limits"]
+__all__ = ["Limits", "NoLimitsError", "compile_program", "measure_limits", "run_program"]
 
 SOURCE = Path(__file__).resolve().with_suffix(".cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -68,14 +68,24 @@ def measure_limits(numbers_of_threads: Sequence[int]) -> list[Limits]:
     NoLimitsError
         If there is no compiler, or it or the program fails.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "limits")
+        compile_program(SOURCE, program, FLAGS)
+        outputs = [run_program(program, threads) for threads in numbers_of_threads]
+    return [Limits.from_dict(json.loads(output)) for output in outputs]
+
+
+def compile_program(source: Path, program: str, flags: Sequence[str]) -> None:
+    """Compile a source file with the machine's C++ compiler; raise `NoLimitsError` if there is none, or it fails."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NoLimitsError(f"no C++ compiler: none of {', '.join(COMPILERS)}")
-    with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "limits")
-        _run([compiler, *FLAGS, str(SOURCE), "-o", program])
-        outputs = [_run([program, str(threads)]) for threads in numbers_of_threads]
-    return [Limits.from_dict(json.loads(output)) for output in outputs]
+    _run([compiler, *flags, str(source), "-o", program])
+
+
+def run_program(program: str, threads: int) -> str:
+    """Return what a program prints that measures with so many threads; raise `NoLimitsError` if it fails."""
+    return _run([program, str(threads)])
 
 
 def _run(command: Sequence[str]) -> str:

@@ -134,6 +134,14 @@ def test_custom_cell_remembers():
     assert run("custom_cell.py", "--epochs", "8") == printed
 
 
+def test_narma_is_learnt():
+    printed = run("narma.py", "--seeds", "3")
+    errors = [figures(printed, rf"seed {seed}: NMSE (\d\.\d+), \d+\.\d+ s")[0] for seed in range(3)]
+    (mean,) = figures(printed, r"mean of 3 seeds: NMSE (\d\.\d+)")
+    assert max(errors) < 0.1
+    assert mean == pytest.approx(sum(errors) / 3, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "package"),
     [("ctc.py", "scikit-learn"), ("classify_ragged.py", "sktime"), ("forecast.py", "statsmodels")],

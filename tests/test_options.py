@@ -32,7 +32,7 @@ def assert_agrees(layer, call):
     """Inference, training and its gradients, of a layer called so, against the oracle."""
     output_bound, gradient_bound = bounds(layer)
     names = states_of(layer)
-    x, state, lengths, mask, reset_state = arguments = call.arguments()
+    x, state, _, _, reset_state = arguments = call.arguments()
     of_oracle = call.x, call.states, call.lengths, call.reset_mask, call.starts
 
     def check_outputs(got, expected, expected_final):

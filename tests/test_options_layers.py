@@ -1,5 +1,5 @@
-"""Options of layers as arguments: what is refused, parameters and their first values, files and copies; models, training
-and streams that learn with them; and torch's projection, where torch can be imported."""
+"""Options of layers as arguments: what is refused, parameters and their first values, files, copies; models, training
+and streams that learn; and torch's projection, where torch can be imported."""
 
 import copy
 import pickle

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.clipping import clip_norm, clip_value
     from rnncore.ctc import CTC
     from rnncore.custom import Recurrent
+    from rnncore.esn import ESN
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
     from rnncore.optim import SGD, Adam, AdamW, RMSprop
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CTC",
+    "ESN",
     "GRU",
     "LSTM",
     "MAE",
@@ -110,6 +112,7 @@ _LATER = {
     "ctc": ("CTC",),
     "custom": ("Recurrent",),
     "data": (),
+    "esn": ("ESN",),
     "history": ("History",),
     "init": (),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),

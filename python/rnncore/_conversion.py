@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "as_array", "as_lengths", "as_parts", "as_real", "as_resets", "batched", "named", "valid_steps"]
+__all__ = [
+    "Array",
+    "as_array",
+    "as_lengths",
+    "as_parts",
+    "as_real",
+    "as_resets",
+    "as_scalars",
+    "batched",
+    "named",
+    "scalar_dtype",
+    "valid_steps",
+]
 
 Array = NDArray[Any]
 
@@ -102,6 +114,22 @@ def batched(name: str, array: Array, ndim: int, axis: int) -> Array:
     if array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions since x has no batch axis, got {array.shape}")
     return np.expand_dims(array, axis)
+
+
+def scalar_dtype(name: str, array: Array, is_complex: bool) -> np.dtype[Any]:
+    """Return the dtype of a computation in this array's precision, complex if it is or has to be."""
+    dtype = np.result_type(array.dtype, np.float32) if array.dtype.kind in "biufc" else array.dtype
+    if dtype.char not in "fdFD":
+        raise TypeError(f"{name}: expected real or complex numbers of at most 64 bits a part, got {array.dtype}")
+    return np.result_type(dtype, np.complex64) if is_complex else dtype
+
+
+def as_scalars(name: str, value: Array, dtype: np.dtype[Any]) -> Array:
+    """Prepare an array of this dtype, real or complex: C-contiguous and aligned. No copy if it is so already."""
+    if value.dtype.kind not in "biufc" or (value.dtype.kind == "c") > (dtype.kind == "c"):
+        expected = "real or complex" if dtype.kind == "c" else "real"
+        raise TypeError(f"{name}: expected {expected} numbers, got {value.dtype}")
+    return np.require(value, dtype, ["C", "A"])
 
 
 if TYPE_CHECKING:

@@ -432,6 +432,33 @@ def ctc(
     (N,) or None.
     """
 
+class Reservoir:
+    """A reservoir with its weights packed. Never changes."""
+
+    def __init__(
+        self,
+        w_in: NDArray[Any],
+        bias: NDArray[Any] | None,
+        data: NDArray[Any],
+        indices: NDArray[Any],
+        indptr: NDArray[Any],
+        leak: float,
+        /,
+    ) -> None:
+        """Pack w_in (H, I), bias (H,) and W, compressed by rows: float64, and int64 indices, ascending in each row."""
+
+    @property
+    def diagonals(self) -> int:
+        """How many cyclic diagonals W is made of; 0 if it is not."""
+
+    def run(
+        self, x: NDArray[Any], lengths: NDArray[Any], state: NDArray[Any] | None, /
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return all states (R, H) of series one after the other, x (R, I), and their last (N, H).
+
+        lengths (N,) int64 with the sum R; state (N, H) before the first step, None for zeros.
+        """
+
 def sigmoid(x: NDArray[Any], /) -> NDArray[Any]:
     """Return the core's sigmoid of a vector, on the instruction set in use."""
 
@@ -456,3 +483,25 @@ def available_isas() -> list[str]: ...
 def active_isa() -> str: ...
 def use_isa(name: str, /) -> None: ...
 def compiler() -> str: ...
+def linear_scan(
+    a: object, b: object, h_0: object, lengths: object, is_complex: bool, reverse: bool, chunk: int, /
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return y and h_n of h_t = a_t h_{t-1} + b_t: a (N, T, C) or (C,), b (N, T, C), h_0 (N, C) or None.
+
+    All of one dtype, float32 or float64; complex numbers are pairs of reals, which C counts. lengths int64 (N,) or
+    None; chunk 0 for none.
+    """
+
+def linear_scan_backward(
+    a: object,
+    y: object,
+    h_0: object,
+    dy: object,
+    dh_n: object,
+    lengths: object,
+    is_complex: bool,
+    reverse: bool,
+    chunk: int,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the gradients of a, b and h_0 from the y of `linear_scan`; dy (N, T, C), dh_n (N, C) or None."""

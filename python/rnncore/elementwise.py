@@ -163,8 +163,8 @@ class SRU(_Elementwise):
 class QRNN(_Elementwise):
     """Quasi-recurrent layers (Bradbury et al. 2017) on x (N, T, I): fo-pooling over a window of one step.
 
-    z = tanh(W_z x + b_z), f, o = sigmoid(W x + b), c' = f c + (1 - f) z, y = o c'; gates in the order z, f, o. The state
-    is c. For a convolution over k steps, put the k - 1 steps before each beside it in x.
+    z = tanh(W_z x + b_z), f, o = sigmoid(W x + b), c' = f c + (1 - f) z, y = o c'; gates in the order z, f, o. The
+    state is c. For a convolution over k steps, put the k - 1 steps before each beside it in x.
 
     Examples
     --------

@@ -31,6 +31,7 @@ from rnncore import _core, many
 from rnncore._conversion import Array, as_array, as_lengths, as_real, as_resets, batched, named
 from rnncore._core import Cell
 from rnncore.affine import LinearGradients, linear, linear_vjp
+from rnncore.linear_scan import LinearScanGradients, LinearScanOutput, linear_scan, linear_scan_vjp
 from rnncore.ragged import same_kind
 
 __all__ = [
@@ -39,11 +40,15 @@ __all__ = [
     "LSTMGradients",
     "LSTMOutput",
     "LinearGradients",
+    "LinearScanGradients",
+    "LinearScanOutput",
     "RNNGradients",
     "RNNOutput",
     "gru",
     "gru_vjp",
     "linear",
+    "linear_scan",
+    "linear_scan_vjp",
     "linear_vjp",
     "lstm",
     "lstm_vjp",

@@ -237,6 +237,44 @@ struct Ctc {
     T* workspace;           // of ctc_workspace elements
 };
 
+// A line of a series to scan: a sequence, or a chunk of one.
+struct ScanLine {
+    int64_t first;  // element of the series where its first step begins
+    int64_t steps;
+};
+
+// The linear scan h_t = a_t h_{t-1} + b_t along lines, elementwise. Complex numbers are pairs of reals, re and im.
+template <class T>
+struct Scan {
+    int64_t C;        // reals of a step: channels, or twice as many complex ones
+    bool is_complex;  // then C is even
+    bool constant;    // a is one vector for all steps
+    int64_t stride;   // of a series, from a step to the next that is read; may be negative
+    const ScanLine* lines;
+    const T* a;      // a series, or (C)
+    const T* b;      // a series
+    T* y;            // a series: h of every step
+    const T* first;  // (lines, C) states before the lines, or null for zeros
+    T* last;         // (lines, C) states after them
+};
+
+template <class T>
+struct ScanGradient {
+    Scan<T> scan;    // as it ran, last not read
+    const T* dy;     // a series
+    const T* dlast;  // (lines, C) or null for zeros
+    T* da;           // a series; of a constant a (lines, C), sums over the steps of each line
+    T* db;           // a series
+    T* dfirst;       // (lines, C)
+};
+
+// What lines do to any state before them: h = product first + sum.
+template <class T>
+struct ScanSummary {
+    T* product;  // (lines, C)
+    T* sum;      // (lines, C)
+};
+
 template <class T>
 struct CellKernels {
     int gates;
@@ -310,11 +348,49 @@ struct Kernels {
     void (*tanh)(const T* x, T* y, int64_t n);
     void (*exp)(const T* x, T* y, int64_t n);
     void (*log)(const T* x, T* y, int64_t n);
+    // The channels `channels`, in reals, of the lines `lines` of a scan, and backward. A cut between threads is best at
+    // a multiple of these numbers of lines and channels.
+    int64_t scan_lines, scan_channels;
+    void (*scan)(const Scan<T>&, Span lines, Span channels);
+    void (*scan_gradient)(const ScanGradient<T>&, Span lines, Span channels);
+    // What the lines do to h going forward, and to its gradient going backward; states and dlast are not read.
+    void (*summarize_scan)(const Scan<T>&, const ScanSummary<T>&, Span lines, Span channels);
+    void (*summarize_scan_gradient)(const ScanGradient<T>&, const ScanSummary<T>&, Span lines, Span channels);
+};
+
+// A reservoir: H units with fixed sparse weights W (H, H), packed for a number of lanes. kernels/reservoir.hpp has its
+// equation and its two forms of W, which is made of diagonals if D > 0 and of rows otherwise.
+//
+// A state lies in `copies` copies of `stride` numbers. Copy c has unit i at margin - shift[c] + i, and with diagonals
+// at margin - shift[c] + H + i too; all else is 0. shift[0] is 0.
+template <class T>
+struct Reservoir {
+    int64_t H;
+    T leak;
+    int64_t copies, stride, margin;
+    const int64_t* shift;  // (copies)
+    int64_t D;
+    const int64_t* diagonals;  // (D) ascending
+    const int64_t* place;      // (D) where in a state that lies which meets unit 0 on the diagonal
+    const T* values;       // diagonals: (blocks, D, block), blocks of ReservoirKernels::block units; rows: (vectors, L)
+    const int64_t* begin;  // (slices + 1) rows: the first vector of each slice of L rows
+    const int32_t* columns;  // (vectors, L) rows: of the values. Rows that end before others have zeros at column 0.
+};
+
+struct ReservoirKernels {
+    int block;
+    // The steps `time`, in place: states (steps, H) holds what is added to W x and then the states. x has two states;
+    // that before step t is number t mod 2, that after it becomes the other.
+    void (*run)(const Reservoir<double>& net, Span time, double* states, double* x);
+    // The same for up to L series side by side, if H is at least L: states (L) are theirs, null where there is none; x
+    // has two times (H + L, L), a series in each lane and the first L units once more at the end.
+    void (*run_lanes)(const Reservoir<double>& net, Span time, double* const* states, double* x);
 };
 
 struct KernelTable {
     Kernels<float> f32;
     Kernels<double> f64;
+    ReservoirKernels reservoir;
 };
 
 }  // namespace rnncore

@@ -1,7 +1,8 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, streams, steps of optimisers, several threads inside a call, several callers at once, and
-// fork. Prints what it did; exits with 1 if anything was wrong.
+// layers, affine layers, linear scans, streams, reservoirs, steps of optimisers, several threads inside a call, several
+// callers at
+// once, and fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -34,6 +35,8 @@
 #include "engine.hpp"
 #include "linear.hpp"
 #include "pieces.hpp"
+#include "reservoir.hpp"
+#include "scan.hpp"
 #include "schedule.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
@@ -605,6 +608,50 @@ Outputs<T> run(const LinearCase& c) {
     return outputs;
 }
 
+// --- linear scans -------------------------------------------------------------------------------------------------
+
+struct ScanCase {
+    int64_t N, T, C;
+    bool is_complex, constant, reverse;
+    Lengths lengths;
+    int64_t chunk;
+
+    std::string name() const {
+        static const char* const kinds[] = {"full", "ragged", "zero"};
+        char text[160];
+        std::snprintf(text, sizeof text, "scan N=%d T=%d C=%d chunk=%d %s%s%s%s", static_cast<int>(N),
+                      static_cast<int>(T), static_cast<int>(C), static_cast<int>(chunk),
+                      kinds[static_cast<int>(lengths)], is_complex ? " complex" : "", constant ? " constant" : "",
+                      reverse ? " reverse" : "");
+        return text;
+    }
+};
+
+// Forward and backward.
+template <class T>
+Outputs<T> run(const ScanCase& c) {
+    std::mt19937_64 random(42);
+    const int64_t all = c.N * c.T * c.C, factors = c.constant ? c.C : all;
+    const Values<T> a = uniform<T>(random, factors, 0.7), b = uniform<T>(random, all, 1),
+                    first = uniform<T>(random, c.N * c.C, 1), dy = uniform<T>(random, all, 1);
+    Values<int64_t> lengths;
+    if (c.lengths != Lengths::full) lengths = random_lengths(random, c.N, c.lengths == Lengths::zero ? 0 : c.T);
+    const LinearScan<T> call{c.N,        c.T,
+                             c.C,        c.is_complex,
+                             c.constant, c.reverse,
+                             lengths,    c.chunk,
+                             a,          c.chunk % 2 ? nullptr : static_cast<const T*>(first)};
+    Outputs<T> outputs;
+    T* y = outputs.add("y", all);
+    linear_scan<T>(kernels(), call, b, y, outputs.add("h_n", c.N * c.C));
+    LinearScanGradients<T> gradients{};
+    gradients.a = outputs.add("da", factors);
+    gradients.b = outputs.add("db", all);
+    gradients.first = outputs.add("dh_0", c.N * c.C);
+    linear_scan_backward<T>(kernels(), call, y, dy, c.reverse ? nullptr : static_cast<const T*>(first), gradients);
+    return outputs;
+}
+
 // --- streams ------------------------------------------------------------------------------------------------------
 
 struct StreamCase {
@@ -891,6 +938,29 @@ std::vector<StackCase> cases_of_stacks() {
     return all;
 }
 
+std::vector<ScanCase> cases_of_scans() {
+    std::vector<ScanCase> all;
+    const auto add = [&](int64_t N, int64_t T, int64_t C) {
+        for (const Lengths lengths : {Lengths::full, Lengths::ragged}) {
+            for (const int64_t chunk : {0, 3, 8}) {
+                const size_t turn = all.size();
+                all.push_back({N, T, C, C % 2 == 0 && turn % 2 == 0, turn / 2 % 2 == 0, turn % 3 == 0, lengths, chunk});
+            }
+        }
+    };
+    for (const int64_t C : {1, 2, 7, 16, 17, 33, 70, 150}) {
+        add(1, 11, C);
+        add(6, 11, C);
+    }
+    add(0, 3, 5);
+    add(3, 0, 5);
+    add(3, 1, 6);
+    add(1, 3000, 300);  // for several threads: many channels,
+    add(37, 900, 20);   // many sequences,
+    add(1, 200000, 4);  // many chunks
+    return all;
+}
+
 std::vector<LinearCase> cases_of_linear() {
     std::vector<LinearCase> all;
     const auto add = [&](int64_t N, int64_t T, int64_t I, int64_t O) {
@@ -1006,6 +1076,18 @@ void try_stack(const StackCase& c, const std::string& isa) {
         check_same(infer(stack, in), expected, what + ", " + std::to_string(threads) + " threads");
         check_same(infer_with_resets(stack, in), with_resets,
                    what + ", with resets, " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_scan(const ScanCase& c, const std::string& isa) {
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Outputs<T> expected = run<T>(c);
+    check_finite(expected, what);
+    for (const int threads : {2, 7}) {
+        set_num_threads(threads);
+        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
     }
 }
 
@@ -1259,6 +1341,47 @@ void try_forks(const Expected<float>& expected) {
 
 }  // namespace
 
+// Reservoirs of both forms of W, with whole vectors and tails, over series of which some have no steps.
+Outputs<double> run_reservoir(const PackedReservoir& reservoir, const double* x, const Values<int64_t>& lengths,
+                              int64_t R, const double* first) {
+    Outputs<double> outputs;
+    const int64_t N = lengths.size(), H = reservoir.units();
+    double* states = outputs.add("states", R * H);
+    double* last = outputs.add("last", N * H);
+    reservoir.run({N, lengths, x, first, states, last});
+    return outputs;
+}
+
+void try_reservoirs(const std::string& isa) {
+    for (const int64_t H : {1, 7, 17, 33, 64, 130}) {
+        for (const bool diagonals : {false, true}) {
+            std::mt19937_64 random(static_cast<uint64_t>(H));
+            const int64_t N = 11, I = 3, in_row = (H + 4) / 5;
+            Values<int64_t> indices(H * in_row), indptr(H + 1), lengths = random_lengths(random, N, 70);
+            for (int64_t i = 0; i <= H; ++i) indptr[i] = i * in_row;
+            for (int64_t i = 0; i < H; ++i) {
+                const int64_t begin = diagonals ? i : static_cast<int64_t>(random() % static_cast<uint64_t>(H));
+                for (int64_t k = 0; k < in_row; ++k) indices[i * in_row + k] = (begin + 5 * k) % H;
+                std::sort(indices + i * in_row, indices + (i + 1) * in_row);
+            }
+            int64_t R = 0;
+            for (int64_t n = 0; n < N; ++n) R += lengths[n];
+            const Values<double> w_in = uniform<double>(random, H * I, 1), bias = uniform<double>(random, H, 1),
+                                 data = uniform<double>(random, H * in_row, 1), x = uniform<double>(random, R * I, 1),
+                                 first = uniform<double>(random, N * H, 1);
+            const PackedReservoir reservoir({I, H, 0.3, w_in, bias, data, indices, indptr});
+            const std::string what = isa + " reservoir H=" + std::to_string(H) + (diagonals ? " diagonals" : "");
+            if (diagonals && reservoir.diagonals() != in_row) fail(what + ": not recognised");
+            set_num_threads(1);
+            const Outputs<double> expected = run_reservoir(reservoir, x, lengths, R, first);
+            check_finite(expected, what);
+            set_num_threads(3);
+            check_same(run_reservoir(reservoir, x, lengths, R, first), expected, what);
+            run_reservoir(PackedReservoir({I, H, 1.0, w_in, nullptr, data, indices, indptr}), x, lengths, R, nullptr);
+        }
+    }
+}
+
 // Every third, where all would take too long: that is every cell, since their number is no multiple of three. The
 // numbers of kinds with options and of those of a shape are none either.
 template <class AnyCase>
@@ -1283,6 +1406,7 @@ int main(int argc, char** argv) {
                             checkpoints = some(cases_of_checkpoints(), thinned);
     const std::vector<StackCase> stacks = some(cases_of_stacks(), thinned);
     const std::vector<LinearCase> affine = some(cases_of_linear(), thinned);
+    const std::vector<ScanCase> scans = some(cases_of_scans(), thinned);
     const std::vector<StreamCase> streams = some(cases_of_streams(), thinned);
     std::vector<std::string> isas = available_isas();
     if (thinned) isas.resize(1);
@@ -1317,16 +1441,22 @@ int main(int argc, char** argv) {
             try_linear<float>(c, isa);
             try_linear<double>(c, isa);
         }
+        for (const ScanCase& c : scans) {
+            try_scan<float>(c, isa);
+            try_scan<double>(c, isa);
+        }
         for (const StreamCase& c : streams) {
             try_stream<float>(c, isa);
             try_stream<double>(c, isa);
         }
+        try_reservoirs(isa);
         std::printf(
             "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
-            "%d of an affine layer, %d streams\n",
+            "%d of an affine layer, %d linear scans, %d streams\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
             static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
-            static_cast<int>(2 * affine.size()), static_cast<int>(2 * streams.size()));
+            static_cast<int>(2 * affine.size()), static_cast<int>(2 * scans.size()),
+            static_cast<int>(2 * streams.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

@@ -8,6 +8,8 @@
 #include "optim.hpp"
 #include "program.hpp"
 #include "ragged.hpp"
+#include "reservoir.hpp"
+#include "scan.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
 
@@ -23,4 +25,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_program(m);
     rnncore::register_stack(m);
     rnncore::register_stream(m);
+    rnncore::register_reservoir(m);
+    rnncore::register_scan(m);
 }

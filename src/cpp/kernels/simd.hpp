@@ -348,6 +348,22 @@ inline void transpose(V* rows) {
     }
 }
 
+// Of pairs of lanes, the first or the second twice, and both in turn.
+template <class V, int... I>
+inline V firsts(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I & ~1)...);
+}
+template <class V, int... I>
+inline V seconds(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I | 1)...);
+}
+template <class V, int... I>
+inline V swapped(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I ^ 1)...);
+}
+template <class V>
+inline constexpr auto kLaneNumbers = std::make_integer_sequence<int, sizeof(V) / sizeof(V{}[0])>();
+
 // Denormals cost peers a factor of 18 to 27 in decaying states. They are treated as zero while a kernel runs; the
 // caller's floating-point state comes back when it returns.
 class FlushDenormals {

@@ -11,7 +11,9 @@
 #include "ctc.hpp"
 #include "linear.hpp"
 #include "outer.hpp"
+#include "reservoir.hpp"
 #include "rows.hpp"
+#include "scan.hpp"
 #include "sequence.hpp"
 #include "update.hpp"
 
@@ -117,12 +119,20 @@ constexpr Kernels<T> kernels() {
             map<Sigmoid, T>,
             map<Tanh, T>,
             map<Exp, T>,
-            map<Log, T>};
+            map<Log, T>,
+            kTileLines,
+            kScanBlock<T>,
+            scan<T>,
+            scan_gradient<T>,
+            summarize_scan<T>,
+            summarize_scan_gradient<T>};
 }
 
 }  // namespace
 
 extern const KernelTable kernel_table;
-const KernelTable kernel_table = {kernels<float>(), kernels<double>()};
+const KernelTable kernel_table = {kernels<float>(),
+                                  kernels<double>(),
+                                  {kLanes<double> * kReservoirVectors, reservoir<double>, reservoir_lanes<double>}};
 
 }  // namespace rnncore::RNNCORE_ISA
