@@ -1,4 +1,4 @@
-"""Layers with options, each alone and combined at random, and ways to call them: what tests/test_options*.py run over."""
+"""Layers with options, each alone and combined at random, and ways to call them: what tests of options run over."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,7 +137,7 @@ class Combination:
         return str(self.number)
 
     def layer(self, dtype, **more):
-        T, N, I, H = self.shape
+        I, H = self.shape[2:]
         return layer_of(self.kind, {**self.options, "batch_first": "time" not in self.form, **more}, I, H, dtype)
 
     def call(self, layer):

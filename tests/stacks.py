@@ -1,5 +1,6 @@
-"""A whole recurrent layer as the float64 oracle has it: stacked and in both directions, pass by pass, with the masks that
-`vjp` of the layer will draw. Series are (N, T, C) here, whatever the layer takes; states are tuples of (D*L, N, size).
+"""A whole recurrent layer as the float64 oracle has it: stacked and in both directions, pass by pass, with the masks
+that `vjp` of the layer will draw. Series are (N, T, C) here, whatever the layer takes, and states tuples of
+(D*L, N, size).
 """
 
 import copy
@@ -107,7 +108,7 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
     """
     cell, names, D = cell_of(layer), states_of(layer), 1 + layer.bidirectional
     parameters = {name: array.astype(np.float64) for name, array in layer.parameters.items()}
-    N, T = x.shape[:2]
+    N = len(x)
     given, after_reset = (part or (None,) * len(names) for part in (state, reset_state))
     shapes = cell.shapes(1, layer.hidden_size, sizes_of(layer)[0])
 
@@ -182,4 +183,3 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
         return {"x": dseries, **gradients}
 
     return series, tuple(np.stack(part) for part in zip(*finals, strict=True)), pull_back
-

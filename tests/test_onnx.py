@@ -1,4 +1,4 @@
-"""The oracle and the layers against ONNX, as onnxruntime runs it: peepholes, clipping, coupled gates, reset before, activations.
+"""The oracle and the layers against ONNX, as onnxruntime runs it: peepholes, clipping, coupled gates, reset before.
 
 What onnxruntime does where the text of the operators leaves room, as found here (1.32, of its CPU provider):
 

@@ -7,8 +7,8 @@ import pytest
 
 import rnncore as rc
 from cases import ISAS, largest, worst_error
-from rnncore.ragged import Joined
 from option_cases import BATCHES, FORMS, HIDDEN, RESETS, SINGLE, STATES, STEPS, Call, Combination, layer_of, options_id
+from rnncore.ragged import Joined
 from stacks import draw, parts_of, run, sizes_of, states_of
 
 singles = pytest.mark.parametrize("case", SINGLE, ids=options_id)
@@ -32,7 +32,7 @@ def assert_agrees(layer, call):
     """Inference, training and its gradients, of a layer called so, against the oracle."""
     output_bound, gradient_bound = bounds(layer)
     names = states_of(layer)
-    x, state, lengths, mask, reset_state = arguments = call.arguments()
+    x, state, _, _, reset_state = arguments = call.arguments()
     of_oracle = call.x, call.states, call.lengths, call.reset_mask, call.starts
 
     def check_outputs(got, expected, expected_final):
@@ -131,9 +131,7 @@ KINDS = pytest.mark.parametrize("kind", [rc.RNN, rc.LSTM, rc.GRU])
 
 
 def random_state(layer, rng, N):
-    parts = tuple(
-        rng.standard_normal((len(layer._weights), N, size)).astype(layer.dtype) for size in sizes_of(layer)
-    )
+    parts = tuple(rng.standard_normal((len(layer._weights), N, size)).astype(layer.dtype) for size in sizes_of(layer))
     return parts if isinstance(layer, rc.LSTM) else parts[0]
 
 

@@ -79,7 +79,9 @@ def train(layer, *arguments, seed=0):
     rng = np.random.default_rng(seed)
     y, state = output
     dy = [rng.standard_normal(a.shape).astype(a.dtype) for a in y] if isinstance(y, list) else y * 0.5
-    gradients = pull_back(dy, tuple(random_like(rng, state)) if isinstance(state, tuple) else random_like(rng, [state])[0])
+    gradients = pull_back(
+        dy, tuple(random_like(rng, state)) if isinstance(state, tuple) else random_like(rng, [state])[0]
+    )
     return output, gradients, layer.flat_gradients.copy()
 
 
@@ -135,7 +137,11 @@ def test_padded_packed_and_listed_sequences_agree(case, dtype, isa, rng):
         assert_same(layer.vjp(listed, state, None, *of_list)[0], (y_of, last))
         assert_same(layer.vjp(packed, state, None, *of_packed)[0], (y_of, last))
         gradients = []
-        for series, kind, of_kind in ((x, None, resets), (listed, lambda a: a, of_list), (packed, rc.Packed, of_packed)):
+        for series, kind, of_kind in (
+            (x, None, resets),
+            (listed, lambda a: a, of_list),
+            (packed, rc.Packed, of_packed),
+        ):
             layer.zero_gradients()
             _, pull_back = layer.vjp(series, state, lengths if kind is None else None, *of_kind)
             dy = y if kind is None else y_of if series is listed else rc.Packed.from_list(y_of)

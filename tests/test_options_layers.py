@@ -1,5 +1,5 @@
-"""Options of layers as arguments: what is refused, parameters and their first values, files and copies; models, training
-and streams that learn with them; and torch's projection, where torch can be imported."""
+"""Options of layers as arguments: what is refused, parameters and their first values, files, copies; models, training
+and streams that learn; and torch's projection, where torch can be imported."""
 
 import copy
 import pickle
@@ -233,7 +233,9 @@ def test_tokens_in_front(kind, options, vocabulary, rng):
     assert worst_error(model.gradients["0.weight"], of_table) < 1e-12
     for name, gradient in alone.gradients.items():
         index, rest = name.split(".", 1)
-        assert worst_error(model.gradients[f"{int(index) + 1}.{rest}"], gradient, max(1, np.abs(gradient).max())) < 1e-12
+        assert (
+            worst_error(model.gradients[f"{int(index) + 1}.{rest}"], gradient, max(1, np.abs(gradient).max())) < 1e-12
+        )
 
 
 @full

@@ -171,8 +171,7 @@ class Layer:
 
     # ------------------------------------------------------------------------------------------ computation
 
-    # Run the layer on x, in inference: nothing is kept and nothing is dropped out. Returns y, or, if the layer has a
-    # state and is not made of others, (y, state).
+    # Run the layer on x, in inference. Returns y, or, if the layer has a state and is not made of others, (y, state).
     __call__: Callable[..., Any]
 
     def run(self, x: Any, state: State = None, lengths: ArrayLike | None = None) -> tuple[Any, State]:
@@ -380,10 +379,7 @@ def _build(description: Mapping[str, Any]) -> Layer:
 
 def drop_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zero with a probability, else 1 / (1 - probability), so that the mean is 1."""
-    mask = keep_mask(rng, probability, shape, dtype)
-    if probability < 1.0:
-        mask /= 1.0 - probability
-    return mask
+    return keep_mask(rng, probability, shape, dtype) / (1.0 - probability if probability < 1.0 else 1.0)
 
 
 def keep_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
