@@ -51,6 +51,14 @@ SINGLE: list[tuple[type, dict[str, Any]]] = [
     ),
     *((rc.GRU, options) for options in [*_OF_ALL, {"reset_after": False}, {"reset_after": False, "zoneout": 0.3}]),
     *((rc.GRU, {"reset_after": False, **options}) for options in _OF_ALL[:5:2]),
+    *((rc.MGU, options) for options in [{}, *_OF_ALL]),
+    *(
+        (kind, options)
+        for kind in (rc.SLSTM, rc.IndRNN, rc.MinGRU, rc.MinLSTM, rc.SRU, rc.QRNN, rc.LRU)
+        for options in [{}, {"bias": False}, {"input_dropout": 0.3}, {"skip": True, "learn_initial_state": True}]
+    ),
+    (rc.IndRNN, {"nonlinearity": "tanh"}),
+    (rc.LRU, {"complex": False}),
     *((kind, {"activation": curve}) for kind in (rc.LSTM, rc.GRU) for curve in ACTIVATIONS),
     *((kind, {"recurrent_activation": curve}) for kind in (rc.LSTM, rc.GRU) for curve in ACTIVATIONS),
 ]
@@ -74,7 +82,7 @@ def layer_of(kind, options, I, H, dtype, seed=1):
     if (curve if isinstance(curve, str) else curve[0]) in _UNBOUNDED:
         layer.flat_parameters *= 0.5  # gates that multiply what they see grow beyond all bounds in a few steps
     for name, array in layer.parameters.items():
-        if name.startswith("weight_norm"):
+        if name.startswith("weight_norm") or name.startswith("initial_n"):
             array[...] = rng.uniform(0.5, 1.5, array.shape)
         elif name.startswith(("bias_norm", "initial_")):
             array[...] = rng.uniform(-0.5, 0.5, array.shape)
@@ -175,7 +183,9 @@ class Call:
             return None
         axes = (len(self.layer._weights), *(() if shared else (self.N,)))
         names = states_of(self.layer)
-        parts = [self.numbers(rng, (*axes, size)) for size in sizes_of(self.layer)[: len(names)]]
+        parts = [self.numbers(rng, (*axes, size)) for size in sizes_of(self.layer)]
+        if "n" in names:  # sLSTM divides by it
+            parts[2] = np.abs(parts[2]) + 0.5
         if which == "partly":
             parts[0] = None
         return None if all(part is None for part in parts) else tuple(parts)

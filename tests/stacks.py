@@ -18,16 +18,18 @@ _OPTIONS = {
     rc.RNN: (*_OF_BOTH, "leak"),
     rc.LSTM: (*_OF_BOTH, "recurrent_activation", "proj_size", "peephole", "coupled_gates", "cell_clip"),
     rc.GRU: (*_OF_BOTH, "recurrent_activation", "reset_after"),
+    rc.MGU: (*_OF_BOTH, "recurrent_activation"),
+    rc.LRU: ("complex",),
 }
 
 
 def states_of(layer):
-    return ("h", "c") if isinstance(layer, rc.LSTM) else ("h",)
+    return cell_of(layer).states
 
 
 def sizes_of(layer):
     """The size of each state."""
-    return getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size
+    return cell_of(layer).sizes(layer.hidden_size, getattr(layer, "proj_size", 0) or layer.hidden_size)
 
 
 def suffixes(layer):
@@ -45,8 +47,11 @@ def parts_of(state, count):
 
 def cell_of(layer):
     """The cell of the oracle that a layer of the library runs."""
-    kind = next(kind for kind in _OPTIONS if isinstance(layer, kind))
-    return getattr(reference_cells, kind.__name__)(**{name: getattr(layer, name) for name in _OPTIONS[kind]})
+    kind = next(kind for kind in type(layer).__mro__ if hasattr(reference_cells, kind.__name__))
+    options = {name: getattr(layer, name) for name in _OPTIONS.get(kind, ())}
+    if kind is rc.IndRNN:
+        options["activation"] = layer.nonlinearity
+    return getattr(reference_cells, kind.__name__)(**options)
 
 
 @dataclass
@@ -63,8 +68,9 @@ def draw(layer, x):
     In the order of the library: of each layer dropout between layers and the mask of its input, then of each direction
     the mask of h in products and what is kept of h and c.
     """
-    rng, (P, H), D = copy.deepcopy(layer.rng), sizes_of(layer), 1 + layer.bidirectional
-    probabilities = layer.zoneout if isinstance(layer.zoneout, tuple) else (layer.zoneout,) * 2
+    rng, sizes, D = copy.deepcopy(layer.rng), sizes_of(layer), 1 + layer.bidirectional
+    P, zoneout, known = sizes[0], getattr(layer, "zoneout", 0.0), cell_of(layer).masks
+    probabilities = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(sizes)
     if isinstance(x, Ragged):
         N, steps = x.N, x.data.shape[:1]
     else:
@@ -91,7 +97,9 @@ def draw(layer, x):
             drawn = dict(of_input)
             if layer.recurrent_dropout > 0:
                 drawn["recurrent"] = drop_mask(rng, layer.recurrent_dropout, (N, P), layer.dtype).astype(np.float64)
-            for name, p, size in zip(states_of(layer), probabilities, (P, H), strict=False):
+            for name, p, size in zip(states_of(layer), probabilities, sizes, strict=True):
+                if name not in known:
+                    continue
                 if p > 0:
                     drawn[name] = padded(keep_mask(rng, p, (*steps, size), layer.dtype))
                 else:  # all is taken in training, and not the mean
@@ -115,7 +123,7 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
     def begins(parts, index, suffix):
         """The states of a pass: those given, learned ones, or zeros."""
         found = []
-        for part, name, size in zip(parts, names, sizes_of(layer), strict=False):
+        for part, name, size in zip(parts, names, sizes_of(layer), strict=True):
             if part is not None:
                 found.append(np.broadcast_to(part[index], (N, size)))
             elif layer.learn_initial_state:

@@ -1,4 +1,4 @@
-"""Options of RNN, LSTM and GRU against the float64 oracle, each alone and in 200 combinations; what masks do."""
+"""Cells and options against the float64 oracle, each alone and options in 200 combinations; what masks do."""
 
 import itertools
 
@@ -18,13 +18,18 @@ COMBINATIONS = range(200)
 def bounds(layer):
     """Of outputs and gradients, those of the project. Layer norm multiplies what goes into it, and its rounding, by one
     over a standard deviation, which of few units, or of a cell state near its start, may be far below 1."""
-    widened = 10 if layer.layer_norm else 1
+    widened = 10 if getattr(layer, "layer_norm", False) else 1
     output, gradient = (1e-13, 1e-11) if layer.dtype == np.float64 else (2e-6, 2e-5)
     return output * widened, gradient * widened
 
 
 def is_random(layer):
-    probabilities = (layer.dropout, layer.input_dropout, layer.recurrent_dropout, *np.ravel(layer.zoneout))
+    probabilities = (
+        layer.dropout,
+        layer.input_dropout,
+        layer.recurrent_dropout,
+        *np.ravel(getattr(layer, "zoneout", 0.0)),
+    )
     return any(p > 0 for p in probabilities[1:]) or (layer.dropout > 0 and layer.num_layers > 1)
 
 
@@ -94,6 +99,13 @@ def test_an_option_alone(case, dtype, isa):
         shape = {"num_layers": layers, "bidirectional": bidirectional, "batch_first": not form.startswith("time")}
         layer = layer_of(kind, {**options, **shape}, 5, H, dtype)
         assert_agrees(layer, Call(layer, (6, 4), form, STATES[turn % 3], RESETS[(turn + layers) % 5], seed=turn))
+
+
+@pytest.mark.parametrize("H", [1, 5, 17])
+def test_sru_skips_its_input_where_sizes_agree(H, dtype, isa):
+    layer = layer_of(rc.SRU, {"num_layers": 3}, H, H, dtype)
+    assert layer.parameters["weight_ih_l0"].shape == (3 * H, H)
+    assert_agrees(layer, Call(layer, (6, 4), "ragged"))
 
 
 @pytest.mark.slow

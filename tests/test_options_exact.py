@@ -25,6 +25,15 @@ LAYERS = [
     (rc.GRU, {"reset_after": False, "gate_clip": 0.9}),
     (rc.GRU, {"reset_after": False, "layer_norm": True, "zoneout": 0.4, "recurrent_dropout": 0.3, **STACKED}),
     (rc.GRU, {"learn_initial_state": True}),
+    (rc.MGU, {"layer_norm": True, "recurrent_dropout": 0.2, **STACKED}),
+    (rc.SLSTM, STACKED),
+    (rc.IndRNN, {"nonlinearity": "tanh", **STACKED}),
+    (rc.MinGRU, {"input_dropout": 0.3, **STACKED}),
+    (rc.MinLSTM, {}),
+    (rc.SRU, STACKED),
+    (rc.QRNN, {}),
+    (rc.LRU, STACKED),
+    (rc.LRU, {"complex": False}),
 ]
 RANDOM = ("zoneout", "recurrent_dropout", "input_dropout")
 layers = pytest.mark.parametrize("case", LAYERS, ids=options_id)
@@ -43,7 +52,10 @@ def without_masks(case):
 def random_state(layer, rng, *axes):
     passes = len(layer._weights)
     sizes = sizes_of(layer)[: len(states_of(layer))]
-    parts = tuple(rng.standard_normal((passes, *axes, size)).astype(layer.dtype) for size in sizes)
+    parts = [rng.standard_normal((passes, *axes, size)).astype(layer.dtype) for size in sizes]
+    if "n" in states_of(layer):  # sLSTM divides by it
+        parts[2] = np.abs(parts[2]) + 1
+    parts = tuple(parts)
     return parts if len(parts) > 1 else parts[0]
 
 
