@@ -79,7 +79,7 @@ struct Run {
     void start_at(int64_t t, const Array<T>* from, int64_t row);
 
     const CellKernels<T>& cell;
-    const Needs needs;
+    const Needs& needs;  // of the stack it was made for
     const Plan& plan;
     const int64_t N, D, L, panels, caller_rows;
     Cut cut;
@@ -146,10 +146,15 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     T* states = workspace->states;
     for (int64_t index = 0; index < D * L; ++index) {
         const int64_t direction = index % D;
-        const bool skip = stack.spec.skip && index >= D;
-        passes.push_back({&cell, direction ? &*reversed : &plan, &*workspace, chunk_rows, skip, direction * P, {}});
-        Forward<T>& task = passes.back().task;
-        task.batch = passes.back().plan->batch();
+        Pass<T>& pass = passes.emplace_back();  // (in place: single steps notice a copy)
+        pass.cell = &cell;
+        pass.plan = direction ? &*reversed : &plan;
+        pass.workspace = &*workspace;
+        pass.chunk_rows = chunk_rows;
+        pass.skip = stack.spec.skip && index >= D;
+        pass.first_column = direction * P;
+        Forward<T>& task = pass.task;
+        task.batch = pass.plan->batch();
         task.H = H, task.P = P;
         if (index < D && whole_table) task.table_pre = table_pre + direction * table_rows * row_size;
         task.y_stride = D * P;
