@@ -65,7 +65,7 @@ def test_files_that_are_no_models(tmp_path):
     for changes, message in (
         ({"format": 2}, "expected format 1, got 2: written by a newer rnncore"),
         ({"kind": "checkpoint"}, "expected a model, got a checkpoint"),
-        ({"description": {"type": "QRNN"}}, "expected a type of layer that is known here, got 'QRNN'"),
+        ({"description": {"type": "XRNN"}}, "expected a type of layer that is known here, got 'XRNN'"),
         ({"description": {"type": "GRU", "input_size": 2, "hidden_size": 4}}, "expected real numbers"),
         ({"description": {"type": "GRU", "sizes": 2}}, "sizes"),
     ):
