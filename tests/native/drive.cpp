@@ -158,7 +158,8 @@ struct Kind {
     Kind(Cell cell) : name(names[static_cast<int>(cell)]), spec{cell} {}
     Kind(const char* name, Cell cell, const Options& options, bool projects, bool masks)
         : name(name), spec{cell, options}, projects(projects), masks(masks) {}
-    int64_t P(int64_t H) const { return projects ? (H + 1) / 2 : H; }
+    int64_t P(int64_t H) const { return projects ? (H + 1) / 2 : spec.cell == Cell::lru_complex ? 2 * H : H; }
+    bool multiplies() const { return rnncore::multiplies(spec.cell); }
 
     static constexpr const char* names[] = {"rnn_tanh", "rnn_relu", "lstm", "gru", "slstm"};
 };
@@ -195,6 +196,14 @@ const std::vector<Kind>& kinds_with_options() {
             {"mgu with masks", Cell::mgu, clipped, false, true},
             {"rnn_rows with masks", Cell::rnn_rows, normal, false, true},
             {"slstm", Cell::slstm, {}, false, false},
+            {"min_gru", Cell::min_gru, {}, false, false},
+            {"ind_rnn_tanh", Cell::ind_rnn_tanh, {}, false, false},
+            {"lru_complex", Cell::lru_complex, {}, false, false},
+            {"sru", Cell::sru, {}, false, false},
+            {"min_lstm", Cell::min_lstm, {}, false, false},
+            {"qrnn", Cell::qrnn, {}, false, false},
+            {"lru", Cell::lru, {}, false, false},
+            {"ind_rnn_relu", Cell::ind_rnn_relu, {}, false, false},
         };
     }();
     return kinds;
@@ -283,14 +292,15 @@ struct Inputs {
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * P, bound);
         weights = {c.kind.spec, I, H, P, w_ih, w_hh, nullptr, nullptr, nullptr, nullptr};
-        if (P != H) weights.w_hr = w_hr = uniform<T>(random, P * H, bound);
-        if (needs.vectors) weights.vectors = vectors = uniform<T>(random, needs.vectors, 1);
+        if (c.kind.projects && P != H) weights.w_hr = w_hr = uniform<T>(random, P * H, bound);
+        if (needs.vectors) weights.vectors = vectors = uniform<T>(random, needs.vectors, c.kind.multiplies() ? 1 : 0.6);
+        if (!c.kind.multiplies()) weights.w_hh = nullptr;
         input.x = x;
         if (c.optional) {
             b_ih = uniform<T>(random, GH, bound);
             b_hh = uniform<T>(random, GH, bound);
             weights.b_ih = b_ih;
-            weights.b_hh = b_hh;
+            if (c.kind.multiplies()) weights.b_hh = b_hh;
             for (int s = 0; s < states; ++s) {
                 input.first[s] = first[s] = uniform_states<T>(random, N * needs.state[s], s);
                 cotangents.last[s] = dlast[s] = uniform<T>(random, N * needs.state[s], 1);
@@ -415,9 +425,11 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
     gradients.x = outputs.add("dx", in.x.size());
     if (in.tokens) std::fill_n(gradients.x, in.x.size(), T{1});  // what it is added to
     gradients.w_ih = outputs.add("dw_ih", GH * I);
-    gradients.w_hh = outputs.add("dw_hh", GH * in.P);
     gradients.b_ih = outputs.add("db_ih", GH);
-    gradients.b_hh = outputs.add("db_hh", GH);
+    if (in.weights.w_hh) {
+        gradients.w_hh = outputs.add("dw_hh", GH * in.P);
+        gradients.b_hh = outputs.add("db_hh", GH);
+    }
     if (in.weights.w_hr) gradients.w_hr = outputs.add("dw_hr", in.P * H);
     if (in.weights.vectors) gradients.vectors = outputs.add("dvectors", in.needs.vectors);
     for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add("dstate_0", N * in.needs.state[s]);
