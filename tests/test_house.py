@@ -272,7 +272,7 @@ MAY_IMPORT = {
     "functional": {"_conversion", "_core", "affine", "linear_scan", "many", "ragged"},
     "gated": {"_arguments", "_core", "layer", "options", "recurrent"},
     "history": set(),
-    "init": {"feedforward", "models", "rowwise"},
+    "init": {"feedforward", "models", "recurrent", "rowwise"},
     "layer": {"files", "online", "streaming", "views"},
     "linear_scan": {"_conversion", "_core"},
     "losses": {"_conversion", "_core", "ragged"},

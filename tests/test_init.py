@@ -1,5 +1,7 @@
 """Initialisation: bounds and bits, what is touched and what is not, models of several layers, errors."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,40 @@ def test_embeddings_and_normalisations_keep_what_they_have():
     np.testing.assert_allclose(block @ block.T, np.eye(3), atol=1e-6)
     with pytest.raises(ValueError, match="expected parameters"):
         rc.init.glorot(rc.Embedding(5, 3), rng=0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        rc.LSTM(3, 8, proj_size=5, peephole=True, layer_norm=True, learn_initial_state=True, num_layers=2, rng=0),
+        rc.LSTM(3, 8, coupled_gates=True, rng=0),
+        rc.SLSTM(3, 8, rng=0),
+        rc.MGU(3, 8, rng=0),
+        *(kind(3, 8, rng=0) for kind in (rc.IndRNN, rc.MinGRU, rc.MinLSTM, rc.SRU, rc.QRNN, rc.LRU)),
+    ],
+    ids=repr,
+)
+def test_layers_with_options_keep_the_parameters_of_those(layer):
+    layer = copy.deepcopy(layer)
+    known = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+    others = {name: a.copy() for name, a in layer.parameters.items() if not name.startswith(known) or a.ndim > 2}
+    others |= {name: a.copy() for name, a in layer.parameters.items() if name.startswith("weight_hh") and a.ndim == 1}
+    init.uniform(layer, rng=1)
+    bound = 1 / np.sqrt(layer.hidden_size)
+    assert abs(layer.parameters["weight_ih_l0"]).max() <= bound
+    init.glorot(layer, rng=1)
+    assert not layer.parameters["bias_ih_l0"].any()
+    if layer.parameters.get("weight_hh_l0", np.zeros(1)).ndim == 2:
+        init.orthogonal(layer, rng=1)
+        block = layer.parameters["weight_hh_l0"][: layer.hidden_size].astype(np.float64)
+        assert np.allclose(block.T @ block, np.eye(block.shape[1]), atol=1e-6)
+    for name, before in others.items():
+        assert np.array_equal(layer.parameters[name], before), name
+
+
+def test_forget_bias_of_options():
+    layer = rc.LSTM(3, 4, proj_size=2, rng=0)
+    init.forget_bias(layer, 2.0)
+    assert (layer.parameters["bias_ih_l0"][4:8] == 2).all()
+    with pytest.raises(ValueError, match="^layer: expected biases of an LSTM layer"):
+        init.forget_bias(rc.LSTM(3, 4, coupled_gates=True))

@@ -2,8 +2,8 @@
 
 They take anything with a `parameters` mapping, a layer or a model, and go by the last part of each name:
 ``weight_ih*``, ``weight_hh*``, ``bias_ih*``, ``bias_hh*`` are of a recurrent layer, ``weight`` (out, in) and ``bias``
-of a linear one. Embeddings and normalisations in a model keep what they have. The number of gates G is read off the
-shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the order of the
+of a linear one. Embeddings, normalisations and the parameters of options keep what they have. The number of gates G is
+read off the shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the order of the
 parameters, so a seed means the same values, in any dtype.
 
 Layers come initialised as `uniform` does it.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rnncore.feedforward import Embedding
 from rnncore.models import Container
+from rnncore.recurrent import _Recurrent
 from rnncore.rowwise import LayerNorm
 
 __all__ = ["Parameterised", "forget_bias", "glorot", "identity", "orthogonal", "uniform"]
@@ -43,15 +44,12 @@ class _Parameter(NamedTuple):
     name: str
     kind: str  # weight_ih, ..., weight or bias
     array: Array
-    weight: Array  # the layer's own weight_hh or weight, whose shape tells all sizes
+    size: int  # hidden units of a recurrent layer, inputs of a linear one
+    gates: int = 1  # in the rows of a recurrent layer's
 
     @property
     def recurrent(self) -> bool:
         return self.kind in _RECURRENT
-
-    @property
-    def gates(self) -> int:
-        return int(self.weight.shape[0] // self.weight.shape[1])
 
 
 def _read(layer: Parameterised) -> list[_Parameter]:
@@ -64,6 +62,8 @@ def _read(layer: Parameterised) -> list[_Parameter]:
         return [parameter._replace(name=prefix + parameter.name) for prefix, part in inner for parameter in _read(part)]
     if isinstance(layer, Embedding | LayerNorm):
         return []
+    if isinstance(layer, _Recurrent) and not layer._plain:
+        return _read_recurrent(layer)
     parameters = getattr(layer, "parameters", None)
     if not isinstance(parameters, Mapping):
         raise TypeError(f"layer: expected something with a mapping `parameters`, got {type(layer).__name__}")
@@ -77,12 +77,23 @@ def _read(layer: Parameterised) -> list[_Parameter]:
         if weight not in parameters:
             raise ValueError(f"parameters[{name!r}]: expected {weight!r} beside it, got {list(parameters)}")
         of_networks: Any = [...] if getattr(layer, "models", None) is None else range(len(array))
-        found += [_Parameter(name, kind, array[m], parameters[weight][m]) for m in of_networks]
-    for parameter in found:
-        shape = parameter.weight.shape
-        if len(shape) != 2 or (parameter.recurrent and (shape[1] == 0 or shape[0] % shape[1])):
-            expected = "(G*H, H)" if parameter.recurrent else "(out, in)"
-            raise ValueError(f"parameters[{parameter.name!r}]: expected a weight {expected} with it, got {shape}")
+        shape = parameters[weight][of_networks[0]].shape
+        if len(shape) != 2 or (kind in _RECURRENT and (shape[1] == 0 or shape[0] % shape[1])):
+            expected = "(G*H, H)" if kind in _RECURRENT else "(out, in)"
+            raise ValueError(f"parameters[{name!r}]: expected a weight {expected} with it, got {shape}")
+        gates = shape[0] // shape[1] if kind in _RECURRENT else 1
+        found += [_Parameter(name, kind, array[m], shape[1], gates) for m in of_networks]
+    return found
+
+
+def _read_recurrent(layer: _Recurrent) -> list[_Parameter]:
+    """Return the matrices and biases of a layer that may have more than those, which keep what they have."""
+    H, found = layer.hidden_size, []
+    for name, array in layer.parameters.items():
+        kind = name[: name.index("_l")]
+        if kind not in _RECURRENT or (kind == "weight_hh" and array.ndim == 1):
+            continue
+        found.append(_Parameter(name, kind, array, H, len(array) // H))
     return found
 
 
@@ -132,7 +143,7 @@ def uniform(layer: Parameterised, rng: np.random.Generator | int) -> None:
     """
     generator = _generator(rng)
     for parameter in _some(_read(layer), layer, "parameters"):
-        bound = 1.0 / np.sqrt(parameter.weight.shape[1])
+        bound = 1.0 / np.sqrt(parameter.size)
         parameter.array[...] = generator.uniform(-bound, bound, parameter.array.shape)
 
 
@@ -172,7 +183,7 @@ def glorot(layer: Parameterised, rng: np.random.Generator | int, recurrent: bool
             parameter.array[...] = 0
         elif recurrent or parameter.kind != "weight_hh":
             rows, columns = parameter.array.shape
-            bound = np.sqrt(6.0 / (columns + rows // (parameter.gates if parameter.recurrent else 1)))
+            bound = np.sqrt(6.0 / (columns + rows // parameter.gates))
             parameter.array[...] = generator.uniform(-bound, bound, parameter.array.shape)
 
 
@@ -209,9 +220,9 @@ def orthogonal(layer: Parameterised, rng: np.random.Generator | int, gain: float
     generator, gain = _generator(rng), _finite("gain", gain)
     weights = [parameter for parameter in _read(layer) if parameter.kind == "weight_hh"]
     for parameter in _some(weights, layer, "a recurrent layer's weight_hh"):
-        H = parameter.array.shape[1]
-        for block in parameter.array.reshape(parameter.gates, H, H):
-            q, r = np.linalg.qr(generator.standard_normal((H, H)))
+        rows, columns = parameter.size, parameter.array.shape[1]  # fewer columns if h is projected
+        for block in parameter.array.reshape(parameter.gates, rows, columns):
+            q, r = np.linalg.qr(generator.standard_normal((rows, columns)))
             block[...] = gain * q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
 
 
@@ -244,7 +255,7 @@ def forget_bias(layer: Parameterised, value: float = 1.0) -> None:
     value = _finite("value", value)
     biases = [p for p in _read(layer) if p.kind in ("bias_ih", "bias_hh") and p.gates == 4]
     for parameter in _some(biases, layer, "biases of an LSTM layer, (4*H,)"):
-        H = parameter.weight.shape[1]
+        H = parameter.size
         parameter.array[H : 2 * H] = value if parameter.kind == "bias_ih" else 0
 
 
