@@ -270,5 +270,5 @@ def test_forget_bias_of_options():
     layer = rc.LSTM(3, 4, proj_size=2, rng=0)
     init.forget_bias(layer, 2.0)
     assert (layer.parameters["bias_ih_l0"][4:8] == 2).all()
-    with pytest.raises(ValueError, match="^layer: expected biases of an LSTM layer"):
+    with pytest.raises(ValueError, match=r"^layer: expected biases of an LSTM layer"):
         init.forget_bias(rc.LSTM(3, 4, coupled_gates=True))

@@ -3,8 +3,8 @@
 They take anything with a `parameters` mapping, a layer or a model, and go by the last part of each name:
 ``weight_ih*``, ``weight_hh*``, ``bias_ih*``, ``bias_hh*`` are of a recurrent layer, ``weight`` (out, in) and ``bias``
 of a linear one. Embeddings, normalisations and the parameters of options keep what they have. The number of gates G is
-read off the shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the order of the
-parameters, so a seed means the same values, in any dtype.
+read off the shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the
+order of the parameters, so a seed means the same values, in any dtype.
 
 Layers come initialised as `uniform` does it.
 """
