@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["Frozen"]
 
 
+def _nothing(x: Any, state: Any, lengths: Any) -> None:
+    """Stand in for a call of the core that does not take the arguments as they are."""
+
+
 class Frozen:
     """What `frozen()` of a layer returns: its weights, packed for the instruction set in use, and nothing to train.
 
@@ -43,13 +47,13 @@ class Frozen:
     False
     """
 
-    __slots__ = ("_forward", "_layer", "_learned", "_stack")
+    __slots__ = ("_forward", "_layer", "_stack")
 
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
         self._stack = self._layer._pack(once=True)
-        self._forward = self._stack.forward
-        self._learned = layer.learn_initial_state
+        # what the core takes as it is: nothing, if states that are not given are learned ones
+        self._forward = _nothing if layer.learn_initial_state else self._stack.forward
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
@@ -71,10 +75,8 @@ class Frozen:
         """
         if reset_mask is not None or reset_state is not None:
             return self._layer._run_with_resets(self._stack, x, state, lengths, reset_mask, reset_state)
-        if self._learned:
-            return self._layer._run_converted(self._forward, x, state, lengths)
         result = self._forward(x, state, lengths)
-        return self._layer._run_converted(self._forward, x, state, lengths) if result is None else result
+        return self._layer._run_converted(self._stack.forward, x, state, lengths) if result is None else result
 
     def __repr__(self) -> str:
         """Return ``Frozen(<the layer>)``."""

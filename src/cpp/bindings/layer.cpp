@@ -117,8 +117,8 @@ py::object record_as(const Spec& spec, Arguments& arguments, int64_t checkpoint_
                       : forward_for_training(layer.weights, arguments.layout, layer.input, output.pointers,
                                              checkpoint_every);
     }();
-    return py::make_tuple(output.arrays,
-                          AnyRecording(Recording<T>{arguments, layer, std::move(tape), std::move(resets), masks}));
+    return py::make_tuple(output.arrays, AnyRecording(Recording<T>{std::move(arguments), layer, std::move(tape),
+                                                                   std::move(resets), masks}));
 }
 
 // In the dtype of w_ih; None if something would have to be converted.
@@ -127,6 +127,14 @@ py::object by_dtype(const Arguments& a, Float as_float, Double as_double, const 
     if (!ready(a)) return py::none();
     if (reset && !ready(*reset, a.numbers())) return py::none();
     return a.numbers() == kFloat32 ? as_float() : as_double();
+}
+
+// From the arguments of functions, which are not needed any more. (Small calls notice every count of references.)
+WeightArrays flat_weights(py::object& w_ih, py::object& w_hh, py::object& b_ih, py::object& b_hh) {
+    return {std::move(w_ih), std::move(w_hh), std::move(b_ih), std::move(b_hh), py::none(), py::none()};
+}
+States flat_states(py::object& h_0, py::object& c_0) {
+    return {std::move(h_0), std::move(c_0), py::none(), py::none()};
 }
 
 }  // namespace
@@ -159,11 +167,10 @@ void register_layer(py::module_& m) {
     // Of cells without options, flat, as functions have their arguments.
     m.def("forward", [](Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih, py::object b_hh,
                         py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-        const py::none none;
-        Arguments a{x,
-                    {w_ih, w_hh, b_ih, b_hh, none, none},
-                    {h_0, c_0, none, none},
-                    lengths,
+        Arguments a{std::move(x),
+                    flat_weights(w_ih, w_hh, b_ih, b_hh),
+                    flat_states(h_0, c_0),
+                    std::move(lengths),
                     {0, 0, batch_first, reverse, nullptr}};
         return by_dtype(
             a, [&] { return forward_as<float>({cell}, a); }, [&] { return forward_as<double>({cell}, a); });
@@ -171,11 +178,10 @@ void register_layer(py::module_& m) {
     m.def("record",
           [](int64_t checkpoint_every, Cell cell, py::object x, py::object w_ih, py::object w_hh, py::object b_ih,
              py::object b_hh, py::object h_0, py::object c_0, py::object lengths, bool reverse, bool batch_first) {
-              const py::none none;
-              Arguments a{x,
-                          {w_ih, w_hh, b_ih, b_hh, none, none},
-                          {h_0, c_0, none, none},
-                          lengths,
+              Arguments a{std::move(x),
+                          flat_weights(w_ih, w_hh, b_ih, b_hh),
+                          flat_states(h_0, c_0),
+                          std::move(lengths),
                           {0, 0, batch_first, reverse, nullptr}};
               return by_dtype(
                   a, [&] { return record_as<float>({cell}, a, checkpoint_every); },

@@ -56,11 +56,11 @@ public:
         py::array y = new_series<T>(layout, D * stack_.P);
         output.y = data<T>(y);
         const int states = stack_.cell_kernels().states;
-        py::tuple last(static_cast<size_t>(states));
+        py::object last[kMaxStates];
         for (int s = 0; s < states; ++s) {
             py::array array = new_array<T>({passes, layout.N, stack_.needs.state[s]});
             output.last[s] = data<T>(array);
-            last[static_cast<size_t>(s)] = std::move(array);
+            last[s] = std::move(array);
         }
         {
             const py::gil_scoped_release nogil;
@@ -70,7 +70,10 @@ public:
                 rnncore::forward(stack_, layout, input, output);
             }
         }
-        return py::make_tuple(std::move(y), states == 1 ? py::object(last[0]) : std::move(last));
+        if (states == 1) return py::make_tuple(std::move(y), std::move(last[0]));
+        py::tuple all(static_cast<size_t>(states));
+        for (int s = 0; s < states; ++s) all[static_cast<size_t>(s)] = std::move(last[s]);
+        return py::make_tuple(std::move(y), std::move(all));
     }
 
 private:
