@@ -5,8 +5,7 @@ Not public: the layers say what their options mean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnncore._arguments import number
 from rnncore._core import Activation, Cell, Spec
@@ -75,8 +74,7 @@ def zoneout(value: Any, states: int) -> tuple[float | tuple[float, ...], tuple[f
     return (h, c), (h, c)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What one layer has. The defaults are the equations of the cell by itself."""
 
     activation: CoreCurve = (Activation.tanh, 0.0, 0.0)
