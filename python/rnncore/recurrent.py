@@ -50,11 +50,7 @@ _ARGUMENTS = """
         Probability with which `vjp` drops an element of the output of every layer but the last.
     bidirectional : bool
         Run a second set of weights over each sequence from its end, and join the outputs: D = 2.
-{options}    input_dropout, recurrent_dropout : float
-        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer, or an
-        element of h where it is multiplied by weights, is dropped at all steps of a sequence: one mask for all of them.
-        Default: 0.
-    skip : bool
+{options}{dropouts}    skip : bool
         Add to the output of each layer but the first what it has read. Default: False.
     learn_initial_state : bool
         Whether there are parameters for the state before the first step, ``initial_h_l0`` and so on, zeros at the
@@ -66,12 +62,7 @@ _ARGUMENTS = """
         output and its packed weights, and the pull-back has N k K H for the segment it is at, instead of N T K H for
         each layer all the while: S is 1, for LSTM 2; K is 1 for RNN, 6 for LSTM, 5 for GRU. A segment has as many
         steps or more, so that it has about 512 rows of x, and k >= T makes one segment. Default: keep all.
-    models : int, optional
-        M, for M networks of this shape, run in one call, each in the bits of a layer of its own: parameters are
-        (M, ...) and flat vectors (M, P), x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), y
-        (M, N, T, D*H), and states are (M, D*L, N, H). The gradient of an x that all share is summed over them, the
-        first first. x has a batch axis always. Default: one network, without that axis.
-    dtype : {float32, float64}
+{models}    dtype : {{float32, float64}}
         Of the parameters, the computation and the results.
     rng : numpy.random.Generator or int, optional
         Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout. The first of many
@@ -90,13 +81,32 @@ _ARGUMENTS = """
 """
 
 
+_INPUT_DROPOUT = """    input_dropout : float
+        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer is dropped
+        at all steps of a sequence: one mask for all of them. Default: 0.
+"""
+_DROPOUTS = """    input_dropout, recurrent_dropout : float
+        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer, or an
+        element of h where it is multiplied by weights, is dropped at all steps of a sequence: one mask for all of them.
+        Default: 0.
+"""
+_MODELS = """    models : int, optional
+        M, for M networks of this shape, run in one call, each in the bits of a layer of its own: parameters are
+        (M, ...) and flat vectors (M, P), x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), y
+        (M, N, T, D*H), and states are (M, D*L, N, H). The gradient of an x that all share is summed over them, the
+        first first. x has a batch axis always. Default: one network, without that axis.
+"""
+
+
 class _Recurrent(Layer):
     """Stacked layers of one cell, in one or both directions. What the public classes share."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__doc__ is not None:  # it is under python -OO
-            cls.__doc__ += _ARGUMENTS.replace("{options}", cls._options_doc)
+            cls.__doc__ += _ARGUMENTS.format(
+                options=cls._options_doc, dropouts=cls._dropouts_doc, models=cls._models_doc
+            )
 
     resets = True
     input_size: int
@@ -105,7 +115,7 @@ class _Recurrent(Layer):
     _state_names: ClassVar[tuple[str, ...]] = ("h",)
     _cell: Cell
     _options = Options()  # of the cell, if it takes any
-    _options_doc = ""  # of the parameters that a class has beside these
+    _options_doc, _dropouts_doc, _models_doc = "", _DROPOUTS, ""  # of parameters that not all classes have
     _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
 
     def __init__(
@@ -709,6 +719,7 @@ class _Recurrent(Layer):
 class _WithoutOptions(_Recurrent):
     """A cell that takes no options: the constructor of its class."""
 
+    _dropouts_doc = _INPUT_DROPOUT
     _plain = False  # `functional` does not have it
 
     def __init__(
