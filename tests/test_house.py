@@ -256,6 +256,7 @@ MAY_IMPORT = {
     "affine": {"_conversion", "_core", "many", "ragged"},
     "batches": set(),
     "callbacks": {"history"},
+    "calls": {"_conversion", "ragged"},
     "checkpoints": {"files", "layer"},
     "clipping": {"_arguments", "_core"},
     "controls": {"_core", "__init__"},  # the version
@@ -270,7 +271,7 @@ MAY_IMPORT = {
     "folded": {"layer"},
     "frozen": set(),
     "functional": {"_conversion", "_core", "affine", "linear_scan", "many", "ragged"},
-    "gated": {"_arguments", "_core", "layer", "options", "recurrent"},
+    "gated": {"_arguments", "_core", "layer", "options", "recurrent", "recurrent_docs"},
     "history": set(),
     "init": {"feedforward", "models", "recurrent", "rowwise"},
     "layer": {"files", "online", "streaming", "views"},
@@ -286,6 +287,7 @@ MAY_IMPORT = {
     "pieces": {"packed"},
     "python_stream": {"_conversion", "streaming"},
     "ragged": {"_core"},
+    "recurrent_docs": set(),
     "recurrent": {
         "_conversion",
         "_core",
@@ -296,6 +298,8 @@ MAY_IMPORT = {
         "options",
         "ragged",
         "streaming",
+        "calls",
+        "recurrent_docs",
     },
     "reference": {"reference_loop"},
     "reference_cells": {"reference_elementwise", "reference_gated", "reference_loop", "reference_parts"},

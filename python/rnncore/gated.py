@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rnncore import options
+from rnncore import options, recurrent_docs
 from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.layer import Array, _size, keep_mask
 from rnncore.options import Curve, Options
-from rnncore.recurrent import _MODELS, _Recurrent, _WithoutOptions
+from rnncore.recurrent import _Recurrent, _WithoutOptions
 
 __all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM"]
 
@@ -115,7 +115,7 @@ class RNN(_Gated):
     _gates = 1
     _row_cell = Cell.rnn_rows
     _activation_name = "nonlinearity"
-    _models_doc = _MODELS
+    _models_doc = recurrent_docs.MODELS
     _options_doc = (
         _ACTIVATIONS[: _ACTIVATIONS.index("    recurrent_activation")].replace("activation :", "nonlinearity :")
         + """    leak : float
@@ -205,7 +205,7 @@ class LSTM(_Gated):
     """
 
     _state_names = ("h", "c")
-    _models_doc = _MODELS
+    _models_doc = recurrent_docs.MODELS
     _options_doc = (
         """    proj_size : int
         P, for h mapped down to P numbers by ``weight_hr_l0`` (P, H) (Sak et al. 2014), as in torch. Default: 0, none.
@@ -332,7 +332,7 @@ class GRU(_Gated):
     """
 
     _gates = 3
-    _models_doc = _MODELS
+    _models_doc = recurrent_docs.MODELS
     _options_doc = (
         """    reset_after : bool
         Whether the reset gate scales the product of the candidate, U_n h + b_hn, as in torch, or h before it, as in the

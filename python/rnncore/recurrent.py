@@ -14,15 +14,16 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import functional, many
+from rnncore import functional, many, recurrent_docs
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
+from rnncore.calls import Call, LayerTape, of_pass
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
 from rnncore.options import Options, probability
@@ -34,69 +35,6 @@ __all__: list[str] = []  # for the modules of cells
 # Inside the package x may be a Lookup too, of the shape of the vectors that it stands for: see embedded.py.
 # A state is None, one array (D*L, N, H), or of a cell with several states a tuple, such as (h, c) of LSTM.
 
-_ARGUMENTS = """
-    Parameters
-    ----------
-    input_size, hidden_size : int
-        I and H.
-    num_layers : int
-        Layers stacked on each other, each reading the output of the one below.
-    bias : bool
-        Whether there are biases, ``bias_ih`` and ``bias_hh``.
-    batch_first : bool
-        Whether x and y are (N, T, ...), the default here, or (T, N, ...), the default of torch. States are
-        (D*L, N, H) either way.
-    dropout : float
-        Probability with which `vjp` drops an element of the output of every layer but the last.
-    bidirectional : bool
-        Run a second set of weights over each sequence from its end, and join the outputs: D = 2.
-{options}{dropouts}    skip : bool
-        Add to the output of each layer but the first what it has read. Default: False.
-    learn_initial_state : bool
-        Whether there are parameters for the state before the first step, ``initial_h_l0`` and so on, zeros at the
-        start. They stand in for a state, and for the state after resets, that is not given. Default: False.
-    checkpoint_every : int, optional
-        For long sequences: `vjp` keeps the states every so many steps and no more, and its pull-back runs the steps
-        between again, one segment at a time (Chen et al. 2016). Results have the same bits; training takes up to half
-        as much time more. For k = `checkpoint_every`, each layer and direction keeps N T/k S H numbers beside its
-        output and its packed weights, and the pull-back has N k K H for the segment it is at, instead of N T K H for
-        each layer all the while: S is 1, for LSTM 2; K is 1 for RNN, 6 for LSTM, 5 for GRU. A segment has as many
-        steps or more, so that it has about 512 rows of x, and k >= T makes one segment. Default: keep all.
-{models}    dtype : {{float32, float64}}
-        Of the parameters, the computation and the results.
-    rng : numpy.random.Generator or int, optional
-        Source of the initial parameters, each uniform in +-1/sqrt(hidden_size), and of dropout. The first of many
-        networks begins as one alone would.
-
-    Attributes
-    ----------
-    parameters : Views
-        Arrays by name: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,),
-        those of options, then with the suffix ``_reverse``, then ``_l1``, ...: names, shapes and gate order of torch,
-        where torch has them. Views into `flat_parameters`.
-    gradients : Views
-        Of the same names and shapes; views into `flat_gradients`. Pull-backs add to them.
-    flat_parameters, flat_gradients : ndarray, (P,)
-        All parameters, all gradients, in one contiguous vector each; (M, P) of many networks.
-"""
-
-
-_INPUT_DROPOUT = """    input_dropout : float
-        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer is dropped
-        at all steps of a sequence: one mask for all of them. Default: 0.
-"""
-_DROPOUTS = """    input_dropout, recurrent_dropout : float
-        Variational dropout (Gal & Ghahramani 2016), in `vjp`: probability with which an input of each layer, or an
-        element of h where it is multiplied by weights, is dropped at all steps of a sequence: one mask for all of them.
-        Default: 0.
-"""
-_MODELS = """    models : int, optional
-        M, for M networks of this shape, run in one call, each in the bits of a layer of its own: parameters are
-        (M, ...) and flat vectors (M, P), x is (N, T, I) for all or (M, N, T, I), lengths (N,) or (M, N), y
-        (M, N, T, D*H), and states are (M, D*L, N, H). The gradient of an x that all share is summed over them, the
-        first first. x has a batch axis always. Default: one network, without that axis.
-"""
-
 
 class _Recurrent(Layer):
     """Stacked layers of one cell, in one or both directions. What the public classes share."""
@@ -104,7 +42,7 @@ class _Recurrent(Layer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__doc__ is not None:  # it is under python -OO
-            cls.__doc__ += _ARGUMENTS.format(
+            cls.__doc__ += recurrent_docs.ARGUMENTS.format(
                 options=cls._options_doc, dropouts=cls._dropouts_doc, models=cls._models_doc
             )
 
@@ -115,7 +53,11 @@ class _Recurrent(Layer):
     _state_names: ClassVar[tuple[str, ...]] = ("h",)
     _cell: Cell
     _options = Options()  # of the cell, if it takes any
-    _options_doc, _dropouts_doc, _models_doc = "", _DROPOUTS, ""  # of parameters that not all classes have
+    _options_doc, _dropouts_doc, _models_doc = (
+        "",
+        recurrent_docs.DROPOUTS,
+        "",
+    )  # of parameters that not all classes have
     _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
 
     def __init__(
@@ -326,7 +268,7 @@ class _Recurrent(Layer):
 
     def _call(
         self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
-    ) -> _Call:
+    ) -> Call:
         """Check and convert the arguments of a call; x is no list."""
         series = self._input(x)
         if not isinstance(series, Lookup):
@@ -359,7 +301,7 @@ class _Recurrent(Layer):
         elif lengths is not None:
             rows = as_lengths(lengths, series.shape[axis], series.shape[1 - axis], unbatched)
         N = x.N if isinstance(x, Ragged) else series.shape[-3 if self.batch_first else -2]
-        return _Call(x, series, tuple(parts), rows, mask, tuple(starts), N, axis if unbatched else None)
+        return Call(x, series, tuple(parts), rows, mask, tuple(starts), N, axis if unbatched else None)
 
     def _run_converted(
         self,
@@ -593,7 +535,7 @@ class _Recurrent(Layer):
         if starts and self.learn_initial_state:
             starts = self._with_initial(starts, call.N)
         spec, weights, D = self._spec(training=True), self._core_weights(), 1 + self.bidirectional
-        layers: list[_LayerTape] = []
+        layers: list[LayerTape] = []
         last: list[tuple[Array, ...]] = []
         series: Any = call.series
         for k in range(self.num_layers):
@@ -630,7 +572,7 @@ class _Recurrent(Layer):
             skips = self.skip and k > 0
             if skips:
                 series = series + below
-            layers.append(_LayerTape(recordings, dropped, masked, skips))
+            layers.append(LayerTape(recordings, dropped, masked, skips))
         finals = tuple(np.stack(parts) for parts in zip(*last, strict=True))
         pull_back = partial(self._pull_back, call, layers, series.shape, reset_state)
         return (call.series_as_given(series), self._joined(call.state_as_given(finals))), pull_back
@@ -646,8 +588,8 @@ class _Recurrent(Layer):
 
     def _pull_back(
         self,
-        call: _Call,
-        layers: list[_LayerTape],
+        call: Call,
+        layers: list[LayerTape],
         y_shape: tuple[int, ...],
         reset_state: State,
         dy: ArrayLike | None = None,
@@ -703,7 +645,7 @@ class _Recurrent(Layer):
         return *result, self._joined(tuple(dreset))
 
     def _add_initial_gradients(
-        self, call: _Call, dfirst: list[tuple[Array, ...]], dstarts: list[tuple[Array | None, ...]]
+        self, call: Call, dfirst: list[tuple[Array, ...]], dstarts: list[tuple[Array | None, ...]]
     ) -> None:
         """Add the gradients of states that learned ones stood in for."""
         for index, (_, suffix, _) in enumerate(self._passes()):
@@ -719,7 +661,7 @@ class _Recurrent(Layer):
 class _WithoutOptions(_Recurrent):
     """A cell that takes no options: the constructor of its class."""
 
-    _dropouts_doc = _INPUT_DROPOUT
+    _dropouts_doc = recurrent_docs.INPUT_DROPOUT
     _plain = False  # `functional` does not have it
 
     def __init__(
@@ -754,57 +696,3 @@ class _WithoutOptions(_Recurrent):
             dtype=dtype,
             rng=rng,
         )
-
-
-def of_pass(part: Array | None, index: int) -> Array | None:
-    """Return the state of one pass."""
-    return None if part is None else part[index]
-
-
-class _LayerTape(NamedTuple):
-    """What one layer of a stack leaves for its pull-back."""
-
-    recordings: list[Any]  # of each direction
-    dropped: Array | None  # masks of what it read
-    masked: Array | None
-    skips: bool
-
-
-class _Call(NamedTuple):
-    """The arguments of a call as the core takes them, and the way back to what the caller has."""
-
-    x: Any
-    series: Any  # (N, T, I), (T, N, I) or (R, I); or a Lookup
-    state: tuple[Array | None, ...]  # each (D*L, N, size)
-    rows: Any  # lengths, or the structure of ragged sequences
-    mask: Array | None
-    starts: tuple[Array | None, ...]  # of states after resets, if there is a mask
-    N: int
-    unbatched: int | None  # the axis of 1 that the caller does not have
-
-    def series_as_given(self, y: Array) -> Any:
-        if isinstance(self.x, Ragged):
-            return self.x.with_data(y)
-        return y if self.unbatched is None else y.squeeze(self.unbatched)
-
-    def state_as_given(self, parts: tuple[Array, ...]) -> tuple[Array, ...]:
-        return parts if self.unbatched is None else tuple(part[:, 0] for part in parts)
-
-    def gradient_of_series(self, dy: ArrayLike | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-        if dy is None:
-            return None
-        if isinstance(self.x, Ragged):
-            return as_array("dy", self.x.arranged("dy", dy), dtype)
-        array = as_array("dy", dy, dtype)
-        expected = shape if self.unbatched is None else shape[: self.unbatched] + shape[self.unbatched + 1 :]
-        if array.shape != expected:
-            raise ValueError(f"dy: expected shape {expected}, got {array.shape}")
-        return array if self.unbatched is None else np.expand_dims(array, self.unbatched)
-
-    def of_steps(self, of_rows: Array, batch_first: bool) -> Array:
-        """Return (N, C), one row for each sequence, in a shape that goes with steps."""
-        if not isinstance(self.x, Ragged):
-            return of_rows[:, np.newaxis] if batch_first else of_rows[np.newaxis]
-        rows = np.empty(self.x.rows.rows, np.intp)
-        rows[self.x._joined_index()] = np.repeat(np.arange(self.N), self.x.lengths)
-        return of_rows[rows]

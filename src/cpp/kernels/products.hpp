@@ -65,9 +65,9 @@ template <class T>
         T* row = out + (index ? index[i] : i) * P;
         if (i < continuing) {
             const T* mask = task.recurrent_mask ? task.recurrent_mask + caller[i] * P : nullptr;
-            if (mask)
-                map<T>(
-                    P, row, [](auto m, auto d) { return m * d; }, mask, row);
+            if (!mask) continue;
+            each_vector<T>(
+                P, [=](int64_t p, auto part) { store(row + p, load(mask + p, part) * load(row + p, part), part); });
         } else if (task.dlast[0]) {
             __builtin_memcpy(row, task.dlast[0] + caller[i] * P, sizeof(T) * P);
         } else {

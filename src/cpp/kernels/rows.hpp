@@ -42,7 +42,7 @@ struct Take {
     const T* mask;  // (caller rows, size) or null
 
     Take(const Options& options, int state, const T* mask, int64_t size)
-        : size(size), constant(static_cast<T>(options.take[state < 2 ? state : 0])), mask(mask) {}
+        : size(size), constant(static_cast<T>(options.take[state])), mask(mask) {}
     bool all() const { return !mask && constant == 1; }
 
     // f(i, part, share) for the vectors of a row
