@@ -163,7 +163,8 @@ class SRU(_Elementwise):
     # The core has the fourth gate always: where x itself is the skip, W_s is the identity.
 
     def _core_weights(self) -> list[tuple[Array | None, ...]]:
-        H, weights = self.hidden_size, []
+        H = self.hidden_size
+        weights: list[tuple[Array | None, ...]] = []
         for w, u, b, c, projection, vectors in self._weights:
             assert w is not None
             if len(w) < 4 * H:
@@ -288,7 +289,7 @@ class LRU(_Elementwise):
         return np.exp(log), rate, np.exp(gamma)
 
     def _core_weights(self) -> list[tuple[Array | None, ...]]:
-        weights = []
+        weights: list[tuple[Array | None, ...]] = []
         for (*arrays, _), (_, suffix, _) in zip(self._weights, self._passes(), strict=True):
             eigenvalue, _, scale = self._diagonal(suffix)
             parts = [eigenvalue.real, eigenvalue.imag, scale] if self.complex else [eigenvalue, scale]

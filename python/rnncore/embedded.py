@@ -46,6 +46,7 @@ class Embedded:
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None, reset_mask: ArrayLike | None = None
     ) -> tuple[Array, State]:
         """Run both from a state of the recurrent layer."""
+        series: Any
         series, resets = self._lookup(x), resets_of(self, reset_mask)
         return self.recurrent.run(self.embedding(x, lengths) if series is None else series, state, lengths, *resets)
 

@@ -282,10 +282,20 @@ def _converting_pull_back(
 
 
 def _as_layer(
-    cell: Cell, x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h_0: Any, c_0: Any, *layout: Any
-) -> tuple[Any, ...]:
+    cell: Cell,
+    x: Any,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    h_0: Any,
+    c_0: Any,
+    lengths: Any,
+    reverse: bool,
+    batch_first: bool,
+) -> tuple[Any, Any, tuple[Any, ...], tuple[Any, ...], Any, bool, bool]:
     """Return the arguments of `_core.forward` as those of any layer have them."""
-    return (cell, x, (w_ih, w_hh, b_ih, b_hh), (h_0, c_0), *layout)
+    return (cell, x, (w_ih, w_hh, b_ih, b_hh), (h_0, c_0), lengths, reverse, batch_first)
 
 
 def _as_tuple(resets: Resets) -> tuple[Any, tuple[Any, Any]]:

@@ -153,7 +153,8 @@ class RNN(_Gated):
         self._set_options(
             activation=nonlinearity, layer_norm=layer_norm, gate_clip=gate_clip, zoneout=zoneout, leak=self.leak
         )
-        self._choose_cell({"tanh": Cell.rnn_tanh, "relu": Cell.rnn_relu}.get(self.nonlinearity), recurrent_dropout)
+        plain: dict[Curve, Cell] = {"tanh": Cell.rnn_tanh, "relu": Cell.rnn_relu}
+        self._choose_cell(plain.get(self.nonlinearity), recurrent_dropout)
         super().__init__(
             input_size,
             hidden_size,

@@ -634,7 +634,7 @@ class _Recurrent(Layer):
         if reset_state is None:
             return result
         given = self._state_parts("reset_state", reset_state, batch, shared=True)
-        dreset = []
+        dreset: list[Array | None] = []
         for part, parts in zip(given, zip(*dstarts, strict=True), strict=True):
             if part is None:
                 dreset.append(None)
