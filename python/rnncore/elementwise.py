@@ -6,11 +6,13 @@ is an affine map of the old one (all here but `IndRNN` and `SRU`), the recurrenc
 
 from __future__ import annotations  # np.random in annotations would import it
 
+from typing import Unpack
+
 import numpy as np
-from numpy.typing import DTypeLike
 
 from rnncore._arguments import number
 from rnncore._core import Cell
+from rnncore.constructors import Shared
 from rnncore.layer import Array
 from rnncore.recurrent import _WithoutOptions
 
@@ -54,33 +56,14 @@ class IndRNN(_Elementwise):
         bidirectional: bool = False,
         *,
         nonlinearity: str = "relu",
-        input_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        **shared: Unpack[Shared],
     ) -> None:
         cells = {"relu": Cell.ind_rnn_relu, "tanh": Cell.ind_rnn_tanh}
         if not isinstance(nonlinearity, str) or nonlinearity not in cells:
             raise ValueError(f"nonlinearity: expected 'relu' or 'tanh', got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
         self._cell = cells[nonlinearity]
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            input_dropout=input_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            dtype=dtype,
-            rng=rng,
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
 
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight_hh": (self.hidden_size,)}
@@ -241,12 +224,7 @@ class LRU(_Elementwise):
         r_min: float = 0.0,
         r_max: float = 0.99,
         max_phase: float = 6.283185307179586,
-        input_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        **shared: Unpack[Shared],
     ) -> None:
         self.complex = bool(complex)
         self.r_min, self.r_max = number("r_min", r_min, "in [0, 1)"), number("r_max", r_max, "in (0, 1)")
@@ -255,21 +233,7 @@ class LRU(_Elementwise):
             raise ValueError(f"r_min: expected less than r_max = {r_max}, got {r_min}")
         self._gates = 2 if self.complex else 1
         self._cell = Cell.lru_complex if self.complex else Cell.lru
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            input_dropout=input_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            dtype=dtype,
-            rng=rng,
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
 
     @property
     def _output_width(self) -> int:

@@ -108,6 +108,28 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Array], dic
     return arrays, description
 
 
+def to_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """Return arrays as bytes in the safetensors format."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def from_bytes(data: bytes, like: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the states in bytes, which must be arrays of the names, types and shapes of these; ValueError if not."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(data)
+    except SafetensorError as error:
+        raise ValueError(f"data: expected bytes of a stream's state: {error}") from error
+    mine, theirs = ({k: (a.dtype.name, a.shape) for k, a in v.items()} for v in (like, arrays))
+    if mine != theirs:
+        raise ValueError(f"data: expected states {mine}, got {theirs}")
+    return arrays
+
+
 def as_json(value: Any) -> Any:
     """Return what `read` gives for a value that was written.
 

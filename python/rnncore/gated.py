@@ -5,16 +5,14 @@
 
 from __future__ import annotations  # np.random in annotations would import it
 
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-from numpy.typing import DTypeLike
-
-from rnncore import options, recurrent_docs
+from rnncore import constructors
 from rnncore._arguments import number
 from rnncore._core import Cell, Spec
+from rnncore.constructors import SharedWithOptions
 from rnncore.layer import Array, _size, keep_mask
-from rnncore.options import Curve, Options
+from rnncore.options import Curve, Options, bound, curve, zoneout_probabilities
 from rnncore.recurrent import _Recurrent, _WithoutOptions
 
 __all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM"]
@@ -55,11 +53,11 @@ class _Gated(_Recurrent):
         **more: Any,
     ) -> None:
         """Check the options and keep them, before the parameters are made. `more` are those of one cell alone."""
-        self.activation, act = options.activation(self._activation_name, activation)
-        self.recurrent_activation, gate = options.activation("recurrent_activation", recurrent_activation)
+        self.activation, act = curve(self._activation_name, activation)
+        self.recurrent_activation, gate = curve("recurrent_activation", recurrent_activation)
         self.layer_norm = bool(layer_norm)
-        self.gate_clip = options.bound("gate_clip", gate_clip)
-        self.zoneout, probabilities = options.zoneout(zoneout, self._states)
+        self.gate_clip = bound("gate_clip", gate_clip)
+        self.zoneout, probabilities = zoneout_probabilities(zoneout, self._states)
         self._options = Options(
             act, gate, layer_norm=self.layer_norm, gate_clip=self.gate_clip, zoneout=probabilities, **more
         )
@@ -71,9 +69,13 @@ class _Gated(_Recurrent):
             else self._options.spec(self._cell, training, self.skip)
         )
 
-    def _choose_cell(self, plain: Cell | None, recurrent_dropout: float) -> None:
-        """Take the plain cell, if that is all there is to run."""
-        if plain is None or recurrent_dropout or self._options != Options(self._options.activation):
+    def _plain_cell(self) -> Cell | None:
+        """Return the cell without options that computes the same, if there is one and there are no options."""
+        return None
+
+    def _choose_cell(self) -> None:
+        plain = self._plain_cell()
+        if plain is None or self.recurrent_dropout or self._options != Options(self._options.activation):
             self._cell, self._plain = self._row_cell, False
         else:
             self._cell = plain
@@ -115,7 +117,7 @@ class RNN(_Gated):
     _gates = 1
     _row_cell = Cell.rnn_rows
     _activation_name = "nonlinearity"
-    _models_doc = recurrent_docs.MODELS
+    _models_doc = constructors.MODELS
     _options_doc = (
         _ACTIVATIONS[: _ACTIVATIONS.index("    recurrent_activation")].replace("activation :", "nonlinearity :")
         + """    leak : float
@@ -140,46 +142,69 @@ class RNN(_Gated):
         layer_norm: bool = False,
         gate_clip: float | None = None,
         zoneout: float = 0.0,
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        models: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        **shared: Unpack[SharedWithOptions],
     ) -> None:
         self.leak = number("leak", leak, "in (0, 1]")
         self._set_options(
             activation=nonlinearity, layer_norm=layer_norm, gate_clip=gate_clip, zoneout=zoneout, leak=self.leak
         )
-        plain: dict[Curve, Cell] = {"tanh": Cell.rnn_tanh, "relu": Cell.rnn_relu}
-        self._choose_cell(plain.get(self.nonlinearity), recurrent_dropout)
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            input_dropout=input_dropout,
-            recurrent_dropout=recurrent_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            models=models,
-            dtype=dtype,
-            rng=rng,
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
 
     @property
     def nonlinearity(self) -> Curve:
         """The activation."""
         return self.activation
 
+    def _plain_cell(self) -> Cell | None:
+        plain: dict[Curve, Cell] = {"tanh": Cell.rnn_tanh, "relu": Cell.rnn_relu}
+        return plain.get(self.nonlinearity)
 
-class LSTM(_Gated):
+
+class GateOptions(SharedWithOptions, total=False):
+    """Keywords of the layers whose cells have gates beside a candidate."""
+
+    activation: Curve
+    recurrent_activation: Curve
+    layer_norm: bool
+    gate_clip: float | None
+
+
+class _SeveralGates(_Gated):
+    """What LSTM, GRU and MGU share."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        activation: Curve = "tanh",
+        recurrent_activation: Curve = "sigmoid",
+        layer_norm: bool = False,
+        gate_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        **shared: Unpack[SharedWithOptions],
+    ) -> None:
+        self._set_options(
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            layer_norm=layer_norm,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+            **self._own_options(),
+        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
+
+    def _own_options(self) -> dict[str, Any]:
+        """Return the options that no other cell has."""
+        return {}
+
+
+class LSTM(_SeveralGates):
     """Long short-term memory layers on x (N, T, I): batch_first=True is the default, unlike in torch.
 
     Hochreiter & Schmidhuber 1997, with a forget gate; gates in the order i, f, g, o. The state is a tuple (h, c). For
@@ -206,7 +231,7 @@ class LSTM(_Gated):
     """
 
     _state_names = ("h", "c")
-    _models_doc = recurrent_docs.MODELS
+    _models_doc = constructors.MODELS
     _options_doc = (
         """    proj_size : int
         P, for h mapped down to P numbers by ``weight_hr_l0`` (P, H) (Sak et al. 2014), as in torch. Default: 0, none.
@@ -244,39 +269,17 @@ class LSTM(_Gated):
         peephole: bool = False,
         coupled_gates: bool = False,
         cell_clip: float | None = None,
-        activation: Curve = "tanh",
-        recurrent_activation: Curve = "sigmoid",
-        layer_norm: bool = False,
-        gate_clip: float | None = None,
         zoneout: float | tuple[float, float] = 0.0,
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        models: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        **options: Unpack[GateOptions],
     ) -> None:
         self.proj_size = _size("proj_size", proj_size, 0)
         if self.proj_size >= _size("hidden_size", hidden_size):
             raise ValueError(f"proj_size: expected less than hidden_size = {hidden_size}, got {proj_size}")
         self.peephole = bool(peephole)
         self.coupled_gates = bool(coupled_gates)
-        self.cell_clip = options.bound("cell_clip", cell_clip)
-        self._set_options(
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            layer_norm=layer_norm,
-            gate_clip=gate_clip,
-            zoneout=zoneout,
-            peephole=self.peephole,
-            cell_clip=self.cell_clip,
-        )
+        self.cell_clip = bound("cell_clip", cell_clip)
         self._gates = 3 if self.coupled_gates else 4
         self._row_cell = Cell.lstm_coupled if self.coupled_gates else Cell.lstm_rows
-        plain = self.activation == "tanh" and not self.coupled_gates and not self.proj_size
-        self._choose_cell(Cell.lstm if plain else None, recurrent_dropout)
         super().__init__(
             input_size,
             hidden_size,
@@ -285,15 +288,15 @@ class LSTM(_Gated):
             batch_first,
             dropout,
             bidirectional,
-            input_dropout=input_dropout,
-            recurrent_dropout=recurrent_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            models=models,
-            dtype=dtype,
-            rng=rng,
+            zoneout=zoneout,
+            **options,
         )
+
+    def _own_options(self) -> dict[str, Any]:
+        return {"peephole": self.peephole, "cell_clip": self.cell_clip}
+
+    def _plain_cell(self) -> Cell | None:
+        return Cell.lstm if self.activation == "tanh" and not self.coupled_gates and not self.proj_size else None
 
     @property
     def _output_width(self) -> int:
@@ -314,7 +317,7 @@ class LSTM(_Gated):
         return shapes
 
 
-class GRU(_Gated):
+class GRU(_SeveralGates):
     """Layers of gated recurrent units on x (N, T, I): batch_first=True is the default, unlike in torch.
 
     Cho et al. 2014 in the reset-after form, unless `reset_after` is False; gates in the order r, z, n. For the
@@ -333,7 +336,7 @@ class GRU(_Gated):
     """
 
     _gates = 3
-    _models_doc = recurrent_docs.MODELS
+    _models_doc = constructors.MODELS
     _options_doc = (
         """    reset_after : bool
         Whether the reset gate scales the product of the candidate, U_n h + b_hn, as in torch, or h before it, as in the
@@ -355,31 +358,11 @@ class GRU(_Gated):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
-        activation: Curve = "tanh",
-        recurrent_activation: Curve = "sigmoid",
-        layer_norm: bool = False,
-        gate_clip: float | None = None,
         zoneout: float = 0.0,
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        models: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        **options: Unpack[GateOptions],
     ) -> None:
         self.reset_after = bool(reset_after)
-        self._set_options(
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            layer_norm=layer_norm,
-            gate_clip=gate_clip,
-            zoneout=zoneout,
-        )
         self._row_cell = Cell.gru_rows if self.reset_after else Cell.gru_before
-        plain = self.activation == "tanh" and self.reset_after
-        self._choose_cell(Cell.gru if plain else None, recurrent_dropout)
         super().__init__(
             input_size,
             hidden_size,
@@ -388,18 +371,15 @@ class GRU(_Gated):
             batch_first,
             dropout,
             bidirectional,
-            input_dropout=input_dropout,
-            recurrent_dropout=recurrent_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            models=models,
-            dtype=dtype,
-            rng=rng,
+            zoneout=zoneout,
+            **options,
         )
 
+    def _plain_cell(self) -> Cell | None:
+        return Cell.gru if self.activation == "tanh" and self.reset_after else None
 
-class MGU(_Gated):
+
+class MGU(_SeveralGates):
     """Layers of minimal gated units (Zhou et al. 2016) on x (N, T, I): a GRU with one gate.
 
     f = sigmoid(W_f x + b_if + U_f h + b_hf), n = tanh(W_n x + b_in + U_n (f h) + b_hn), h' = (1 - f) h + f n; gates in
@@ -418,54 +398,6 @@ class MGU(_Gated):
     _gates = 2
     _row_cell = Cell.mgu
     _options_doc = _ACTIVATIONS + _OPTIONS + _ZONEOUT
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        activation: Curve = "tanh",
-        recurrent_activation: Curve = "sigmoid",
-        layer_norm: bool = False,
-        gate_clip: float | None = None,
-        zoneout: float = 0.0,
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        skip: bool = False,
-        learn_initial_state: bool = False,
-        checkpoint_every: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
-    ) -> None:
-        self._set_options(
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            layer_norm=layer_norm,
-            gate_clip=gate_clip,
-            zoneout=zoneout,
-        )
-        self._choose_cell(None, recurrent_dropout)
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            input_dropout=input_dropout,
-            recurrent_dropout=recurrent_dropout,
-            skip=skip,
-            learn_initial_state=learn_initial_state,
-            checkpoint_every=checkpoint_every,
-            dtype=dtype,
-            rng=rng,
-        )
 
 
 class SLSTM(_WithoutOptions):

@@ -33,7 +33,7 @@ Curve = str | tuple[Any, ...]  # a name, or a name and its parameters
 CoreCurve = tuple[Activation, float, float]
 
 
-def activation(name: str, value: Any) -> tuple[Curve, CoreCurve]:
+def curve(name: str, value: Any) -> tuple[Curve, CoreCurve]:
     """Check an activation: return it as a layer keeps it, and as the core takes it."""
     given = tuple(value) if isinstance(value, tuple | list) else (value,)
     kind = given[0] if given else None
@@ -61,7 +61,7 @@ def probability(name: str, value: Any) -> float:
     return number(name, value, "in [0, 1)")
 
 
-def zoneout(value: Any, states: int) -> tuple[float | tuple[float, ...], tuple[float, float]]:
+def zoneout_probabilities(value: Any, states: int) -> tuple[float | tuple[float, ...], tuple[float, float]]:
     """Check the probability or probabilities of zoneout: as a layer keeps it, and those of h and of c."""
     if not isinstance(value, tuple | list):
         p = number("zoneout", value, "in [0, 1]")

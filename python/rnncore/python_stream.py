@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnncore import files
 from rnncore._conversion import as_array, as_resets
 from rnncore.streaming import Stages, State, stages_of
 
@@ -260,9 +261,7 @@ class PythonStream:
 
     def to_bytes(self) -> bytes:
         """Return the state of all rows as bytes in the safetensors format, to go on elsewhere."""
-        from safetensors.numpy import save
-
-        return save({str(i): np.ascontiguousarray(leaf) for i, leaf in enumerate(_leaves(self._state))})
+        return files.to_bytes(self._named())
 
     def from_bytes(self, data: bytes) -> None:
         """Set the state of all rows to what `to_bytes` returned, of a stream of such a model and as many rows.
@@ -272,19 +271,13 @@ class PythonStream:
         ValueError
             If the bytes are something else; the state is unchanged then.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        try:
-            arrays = load(data)
-        except SafetensorError as error:
-            raise ValueError(f"data: expected bytes of a stream's state: {error}") from error
-        expected = {str(i): leaf for i, leaf in enumerate(_leaves(self._state))}
-        mine, theirs = ({k: (a.dtype.name, a.shape) for k, a in v.items()} for v in (expected, arrays))
-        if mine != theirs:
-            raise ValueError(f"data: expected states {mine}, got {theirs}")
+        expected = self._named()
+        arrays = files.from_bytes(data, expected)
         remaining = (arrays[name] for name in expected)
         self._state = _map(lambda _: next(remaining), self._state)
+
+    def _named(self) -> dict[str, Array]:
+        return {str(i): leaf for i, leaf in enumerate(_leaves(self._state))}
 
     def _put(self, rows: Array, state: State) -> None:
         def put(whole: Array, part: Array) -> Array:

@@ -14,13 +14,13 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import functional, many, recurrent_docs
+from rnncore import constructors, functional, many
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.calls import Call, LayerTape, of_pass
@@ -41,11 +41,13 @@ class _Recurrent(Layer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.__signature__ = constructors.signature(cls)
         if cls.__doc__ is not None:  # it is under python -OO
-            cls.__doc__ += recurrent_docs.ARGUMENTS.format(
+            cls.__doc__ += constructors.ARGUMENTS.format(
                 options=cls._options_doc, dropouts=cls._dropouts_doc, models=cls._models_doc
             )
 
+    __signature__: ClassVar[Any]  # with the keywords that a constructor passes on
     resets = True
     input_size: int
     rng: np.random.Generator
@@ -53,11 +55,8 @@ class _Recurrent(Layer):
     _state_names: ClassVar[tuple[str, ...]] = ("h",)
     _cell: Cell
     _options = Options()  # of the cell, if it takes any
-    _options_doc, _dropouts_doc, _models_doc = (
-        "",
-        recurrent_docs.DROPOUTS,
-        "",
-    )  # of parameters that not all classes have
+    _options_doc = _models_doc = ""  # of the parameters that not all classes have
+    _dropouts_doc = constructors.DROPOUTS
     _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
 
     def __init__(
@@ -94,6 +93,7 @@ class _Recurrent(Layer):
         self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
+        self._choose_cell()
         for name in ("input_dropout", "recurrent_dropout", "skip", "learn_initial_state"):
             self._plain = self._plain and not getattr(self, name)
         if models is not None and not self._plain:
@@ -104,6 +104,16 @@ class _Recurrent(Layer):
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
         self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.shape)
         self._initialise()
+
+    @classmethod
+    def _from_config(cls, config: dict[str, Any]) -> Self:
+        unknown = [name for name in config if name not in cls._arguments()]  # as of a newer version
+        if unknown:
+            raise ValueError(f"{cls.__name__}: expected arguments that it has, got {unknown}")
+        return super()._from_config(config)
+
+    def _choose_cell(self) -> None:
+        """Take the cell that all there is to run takes, where there are several."""
 
     def _initialise(self) -> None:
         """Set the parameters that are not random."""
@@ -316,10 +326,7 @@ class _Recurrent(Layer):
         if is_list(x, self.input_shape):
             return run_list(partial(self._run_converted, forward), x, state, lengths, reset_mask, reset_state)
         call = self._call(x, state, lengths, reset_mask, reset_state)
-        first, starts = call.state, call.starts
-        if self.learn_initial_state:
-            first = self._with_initial(first, call.N)
-            starts = self._with_initial(starts, call.N) if starts else starts
+        first, starts = self._beginnings(call)
         resets = () if call.mask is None else (call.mask, self._joined(starts))
         result = forward(call.series, self._joined(first), call.rows, *resets)
         assert result is not None
@@ -329,6 +336,12 @@ class _Recurrent(Layer):
     def _joined(self, parts: tuple[Any, ...]) -> Any:
         """Return the state of which these are the parts."""
         return parts if self._states > 1 else parts[0]
+
+    def _beginnings(self, call: Call) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]:
+        """Return the states that sequences of a call begin with, and start anew with after resets, if it has any."""
+        if not self.learn_initial_state:
+            return call.state, call.starts
+        return self._with_initial(call.state, call.N), self._with_initial(call.starts, call.N) if call.starts else ()
 
     def _with_initial(self, parts: tuple[Array | None, ...], N: int) -> tuple[Array, ...]:
         """Put the learned initial state, of all sequences, where there is no other."""
@@ -530,10 +543,7 @@ class _Recurrent(Layer):
     ) -> tuple[tuple[Any, State], PullBack]:
         """`vjp` of a layer with options."""
         call = self._call(x, state, lengths, reset_mask, reset_state)
-        first = self._with_initial(call.state, call.N) if self.learn_initial_state else call.state
-        starts = call.starts
-        if starts and self.learn_initial_state:
-            starts = self._with_initial(starts, call.N)
+        first, starts = self._beginnings(call)
         spec, weights, D = self._spec(training=True), self._core_weights(), 1 + self.bidirectional
         layers: list[LayerTape] = []
         last: list[tuple[Array, ...]] = []
@@ -661,7 +671,7 @@ class _Recurrent(Layer):
 class _WithoutOptions(_Recurrent):
     """A cell that takes no options: the constructor of its class."""
 
-    _dropouts_doc = recurrent_docs.INPUT_DROPOUT
+    _dropouts_doc = constructors.INPUT_DROPOUT
     _plain = False  # `functional` does not have it
 
     def __init__(

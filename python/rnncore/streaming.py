@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnncore import _core
+from rnncore import _core, files
 from rnncore._conversion import as_array
 
 if TYPE_CHECKING:
@@ -266,9 +266,7 @@ class Stream(_core.Stream):
 
     def to_bytes(self) -> bytes:
         """Return the state of all rows as bytes in the safetensors format, to go on elsewhere in the same bits."""
-        from safetensors.numpy import save
-
-        return save({name: array for leaf in _stateful(self._states) for name, array in self._named(leaf).items()})
+        return files.to_bytes(self._all_named())
 
     def from_bytes(self, data: bytes) -> None:
         """Set the state of all rows to what `to_bytes` returned, of a stream of such a model and as many rows.
@@ -278,20 +276,13 @@ class Stream(_core.Stream):
         ValueError
             If the bytes are something else; the state is unchanged then.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        try:
-            arrays = load(data)
-        except SafetensorError as error:
-            raise ValueError(f"data: expected bytes of a stream's state: {error}") from error
-        expected = {name: array for leaf in _stateful(self._states) for name, array in self._named(leaf).items()}
-        mine, theirs = ({k: (a.dtype.name, a.shape) for k, a in v.items()} for v in (expected, arrays))
-        if mine != theirs:
-            raise ValueError(f"data: expected states {mine}, got {theirs}")
+        arrays = files.from_bytes(data, self._all_named())
         for leaf in _stateful(self._states):
             parts = tuple(arrays[name] for name in self._named(leaf))
             self._write_state(leaf.stage, 0, self.batch_size, parts)
+
+    def _all_named(self) -> dict[str, Array]:
+        return {name: array for leaf in _stateful(self._states) for name, array in self._named(leaf).items()}
 
     def _named(self, leaf: Stateful) -> dict[str, Array]:
         parts = self._read_state(leaf.stage, 0, self.batch_size)

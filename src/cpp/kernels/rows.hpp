@@ -87,7 +87,7 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
     const FlushDenormals guard;
     const Batch& batch = task.batch;
     const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, needs.products, task.vectors);
+    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, task.vectors);
     const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
     const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin;
 
@@ -162,7 +162,7 @@ void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* works
     const FlushDenormals guard;
     const Batch& batch = task.batch;
     const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, needs.products, task.vectors);
+    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, task.vectors);
     const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
     const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin, P = task.P;
     const auto sum = [](auto a, auto b) { return a + b; };

@@ -111,7 +111,6 @@ private:
 template <class Cell, class T>
 struct RowLayer {
     int64_t H, P;
-    int products;
     Gate<T> gate[Cell::gates + Cell::output];
     const T* peephole;  // (peepholes, H) or null
     T cell_clip;        // 0 for none
@@ -119,10 +118,9 @@ struct RowLayer {
 
     static constexpr int records = Cell::gates + Cell::output;
 
-    RowLayer(const Options& options, int64_t H, int64_t P, int products, const T* vectors)
+    RowLayer(const Options& options, int64_t H, int64_t P, const T* vectors)
         : H(H),
           P(P),
-          products(products),
           peephole(options.peephole ? vectors : nullptr),
           cell_clip(static_cast<T>(options.cell_clip)),
           inputs(options.layer_norm || options.gate_clip > 0),

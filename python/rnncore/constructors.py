@@ -1,6 +1,47 @@
-"""What all recurrent layers say of their parameters; `recurrent` puts it behind the docstring of every class."""
+"""What the constructors of recurrent layers have in common: keywords, their signature, and what is said of them."""
+
+from __future__ import annotations  # np.random in annotations would import it
+
+import inspect
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 __all__: list[str] = []  # for recurrent layers
+
+
+class Shared(TypedDict, total=False):
+    """Keywords of the layers of all cells without options."""
+
+    input_dropout: float
+    skip: bool
+    learn_initial_state: bool
+    checkpoint_every: int | None
+    dtype: DTypeLike
+    rng: np.random.Generator | int | None
+
+
+class SharedWithOptions(Shared, total=False):
+    """And of those with options."""
+
+    recurrent_dropout: float
+    models: int | None
+
+
+def signature(cls: type) -> inspect.Signature:
+    """Return the signature of a class whose constructor passes keywords on to that of its base."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for kind in cls.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        own = inspect.signature(vars(kind)["__init__"]).parameters.values()
+        parameters |= {p.name: p for p in own if p.name not in parameters and p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in own):
+            break
+    del parameters["self"]
+    return inspect.Signature(list(parameters.values()))
+
 
 ARGUMENTS = """
     Parameters
