@@ -418,6 +418,17 @@ def test_own_arguments_stay(rng):
     assert Plain._from_config(Plain(3, 1.0).config()).scale == 1.0
 
 
+def test_arguments_that_a_constructor_hands_on_are_the_layers():
+    class Doubled(PyLSTM):
+        def __init__(self, size, **options):
+            self.size = size
+            super().__init__(size, 2 * size, **options)
+
+    layer = Doubled(3, reverse=True, rng=0)
+    assert repr(layer) == "Doubled(3, reverse=True)"
+    assert Doubled._from_config(layer.config()).reverse
+
+
 def test_initialisation(rng):
     layer = PyLSTM(3, 16, rng=0)
     assert 0.24 < np.abs(layer.flat_parameters).max() <= 0.25

@@ -383,3 +383,6 @@ def test_the_core_converts_nothing():
         _core.linear_scan(A, B, H, None, True, False, 0)
     with pytest.raises(ValueError, match=r"^chunk: expected an integer >= 0, got -1"):
         _core.linear_scan(A, B, H, None, False, False, -1)
+    nothing = np.zeros((2, 3, 0))
+    with pytest.raises(ValueError, match=r"^b: expected at least one channel, got float64 \(2, 3, 0\)"):
+        _core.linear_scan(nothing, nothing, None, None, False, False, 1)

@@ -1,14 +1,14 @@
-"""What the constructors of recurrent layers have in common: keywords, their signature, and what is said of them."""
+"""Constructors of layers: what they take, and what those of recurrent layers have in common."""
 
 from __future__ import annotations  # np.random in annotations would import it
 
 import inspect
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__: list[str] = []  # for recurrent layers
+__all__: list[str] = []  # for layers
 
 
 class Shared(TypedDict, total=False):
@@ -29,18 +29,19 @@ class SharedWithOptions(Shared, total=False):
     models: int | None
 
 
-def signature(cls: type) -> inspect.Signature:
-    """Return the signature of a class whose constructor passes keywords on to that of its base."""
-    parameters: dict[str, inspect.Parameter] = {}
-    for kind in cls.__mro__:
-        if "__init__" not in vars(kind):
+def arguments(cls: type) -> dict[str, inspect.Parameter]:
+    """Return what a constructor takes by name: its own arguments, and keywords that it passes on to its base."""
+    found: dict[str, inspect.Parameter] = {}
+    kinds: tuple[Any, ...] = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
             continue
-        own = inspect.signature(vars(kind)["__init__"]).parameters.values()
-        parameters |= {p.name: p for p in own if p.name not in parameters and p.kind is not p.VAR_KEYWORD}
+        _, *own = inspect.signature(vars(base)["__init__"]).parameters.values()
+        found |= {p.name: p for p in own if p.kind in kinds and p.name not in found}
         if all(p.kind is not p.VAR_KEYWORD for p in own):
             break
-    del parameters["self"]
-    return inspect.Signature(list(parameters.values()))
+        kinds = (inspect.Parameter.KEYWORD_ONLY,)  # the others of a base are for a constructor to give
+    return found
 
 
 ARGUMENTS = """

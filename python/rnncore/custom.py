@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # np.random in annotations would import it
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -114,16 +113,6 @@ class Recurrent(Layer):
         bound = 1.0 / np.sqrt(max(1, first))
         self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.size)
 
-    @classmethod
-    def _arguments(cls) -> dict[str, inspect.Parameter]:
-        """Return the arguments of the constructor, those that it hands on among them."""
-        own = super()._arguments()
-        if all(argument.kind is not inspect.Parameter.VAR_KEYWORD for argument in own.values()):
-            return own
-        handed_on = inspect.signature(Recurrent).parameters
-        named = {name: argument for name, argument in own.items() if argument.kind in _NAMED}
-        return named | {name: handed_on[name] for name in ("reverse", "dtype")}
-
     # ------------------------------------------------------------------------------------------------ the step
 
     def step_vjp(self, x: Array, state: State) -> tuple[tuple[Array, State], PullBack]:
@@ -227,6 +216,3 @@ class Recurrent(Layer):
             raise ValueError(f"model: expected layers of one direction, got {self!r}, which reads what is to come")
         stages.append(("python",))  # for the layers that follow: a `PythonStream` runs none of these
         return None
-
-
-_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY

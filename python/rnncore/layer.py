@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from rnncore import files
+from rnncore import constructors, files
 from rnncore.online import stream_of
 from rnncore.streaming import Stages, States, Stream
 from rnncore.views import Views
@@ -263,7 +263,7 @@ class Layer:
         """Return the arguments of the constructor that make up a layer: all but the generator."""
         if cls.__init__ is Layer.__init__:
             return {}
-        return {name: value for name, value in inspect.signature(cls).parameters.items() if name != "rng"}
+        return {name: argument for name, argument in constructors.arguments(cls).items() if name != "rng"}
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of the constructor that are not at their defaults, as JSON knows them.

@@ -10,6 +10,7 @@ function that pulls gradients back. There is no tape beside that function, so a 
 
 from __future__ import annotations  # np.random in annotations would import it
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -41,7 +42,7 @@ class _Recurrent(Layer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__signature__ = constructors.signature(cls)
+        cls.__signature__ = inspect.Signature(list(constructors.arguments(cls).values()))
         if cls.__doc__ is not None:  # it is under python -OO
             cls.__doc__ += constructors.ARGUMENTS.format(
                 options=cls._options_doc, dropouts=cls._dropouts_doc, models=cls._models_doc

@@ -5,6 +5,7 @@
 #include "dispatch.hpp"
 #include "engine.hpp"
 #include "recompute.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -151,7 +152,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     workspace.add(cells, threads * cell_size);
     int64_t panels = 0, u_tiles = 0;  // of all sums; of those of products
     for (int p = 0; p < sums; ++p) {
-        sum[p].panels = few_rows ? 1 : (sum[p].columns + kernels.panel - 1) / kernels.panel;
+        sum[p].panels = few_rows ? 1 : ceil_div(sum[p].columns, kernels.panel);
         sum[p].tiles = few_rows ? 0 : kernels.outer_tiles(sum[p].M);
         panels += sum[p].panels;
         if (p > 0) u_tiles += sum[p].tiles;
@@ -308,7 +309,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                             (sum_dx ? in_order.data() : batch.caller_row + first) + from, sum_dx ? dx : gradients.x);
                     }
                 });
-                team.each(sum_dx ? (I + kTableColumns - 1) / kTableColumns : 0, [&](int64_t index) {
+                team.each(sum_dx ? ceil_div(I, kTableColumns) : 0, [&](int64_t index) {
                     const Span columns{index * kTableColumns, std::min(I, (index + 1) * kTableColumns)};
                     kernels.add_rows(rows, I, columns, dx, group.x_rows() + first, gradients.x);
                 });
@@ -316,7 +317,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
             followed += batch.T;
             team.each(group.slice_count(), [&](int64_t index) { cell.backward_first(task, slice(index)); });
             // the rows of the group, one after the other
-            team.each((needs.vectors + kVectorColumns - 1) / kVectorColumns, [&](int64_t index) {
+            team.each(ceil_div(needs.vectors, kVectorColumns), [&](int64_t index) {
                 const Span columns{index * kVectorColumns, std::min(needs.vectors, (index + 1) * kVectorColumns)};
                 kernels.add_rows(batch.N, needs.vectors, columns, vector_sums, one_row.data(), gradients.vectors);
             });

@@ -6,6 +6,7 @@
 #include "dispatch.hpp"
 #include "losses.hpp"
 #include "memory.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 #include "weights.hpp"
@@ -68,7 +69,7 @@ Mean cross_entropy(const CrossEntropyBatch<T>& a) {
     const int threads = threads_for(kElementWork * static_cast<double>(rows) * static_cast<double>(a.C));
     const int64_t slice = std::max<int64_t>(1, kSliceElements / std::max<int64_t>(a.C, 1));
     run_team(threads, [&](Member& member) {
-        member.each((rows + slice - 1) / slice, [&](int64_t task_index) {
+        member.each(ceil_div(rows, slice), [&](int64_t task_index) {
             kernel(task, {task_index * slice, std::min(rows, (task_index + 1) * slice)});
         });
     });

@@ -8,6 +8,7 @@
 #include "pass.hpp"
 #include "recompute.hpp"
 #include "repeat.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -110,13 +111,13 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
     // How the work is cut: by directions, then rows or hidden units; or by layers, each at its own part of the steps.
     const double u_bytes = static_cast<double>(product_size(needs)) * sizeof(T);
     const bool by_units = D == 1 && !(stack.spec.skip && L > 1);  // (what is added is added to whole rows)
-    cut = cut_pass(static_cast<int>((threads + D - 1) / D), N, u_bytes, by_units ? panels : 1);
+    cut = cut_pass(static_cast<int>(ceil_div(threads, D)), N, u_bytes, by_units ? panels : 1);
     const double in_turn = cut.step_ns * static_cast<double>(L);
     const double side_by_side = cut_pass(1, N, u_bytes, 1).step_ns * static_cast<double>(L) /
                                 static_cast<double>(std::min<int64_t>(L, threads)) *
                                 (1 + static_cast<double>(L - 1) / kChunksBesideNextLayer);
     layers_side_by_side = D == 1 && L > 1 && T_ >= kChunksBesideNextLayer && side_by_side < in_turn;
-    const int64_t slices_in_cache = (N + kMostSliceRows - 1) / kMostSliceRows;
+    const int64_t slices_in_cache = ceil_div(N, kMostSliceRows);
     slices = plan.slices(std::max<int64_t>(cut.rows, slices_in_cache));
 
     int64_t chunk_rows = std::min(R, input_chunk_rows<T>(row_size));
@@ -208,7 +209,7 @@ void Run<T>::start(const Input<T>& input) const {
 
 template <class T>
 void Run<T>::table(Member& team) const {
-    const int64_t blocks = (table_rows + kTableRows - 1) / kTableRows;
+    const int64_t blocks = ceil_div(table_rows, kTableRows);
     team.each(D * blocks, [&](int64_t index) {
         const int64_t direction = index % D, block = index / D;
         passes[static_cast<size_t>(direction)].table({table_rows * block / blocks, table_rows * (block + 1) / blocks},
@@ -309,7 +310,7 @@ Tape<T> forward_for_training(const Weights<T>& weights, const Layout& layout, co
     Stack<T> stack = packed_for(weights, layout);
     const Needs& needs = stack.needs;
     Tape<T> tape(stack.kernels);
-    const int64_t all = layout.sequences(), groups = std::max<int64_t>((all + kMostGroupRows - 1) / kMostGroupRows, 1);
+    const int64_t all = layout.sequences(), groups = std::max<int64_t>(ceil_div(all, kMostGroupRows), 1);
     for (int64_t g = 0; g < groups; ++g) {
         tape.groups.push_back({Plan(layout, {all * g / groups, all * (g + 1) / groups}), {}, {}, {}, {}});
         typename Tape<T>::Group& group = tape.groups.back();

@@ -4,9 +4,9 @@
 
 #include "dispatch.hpp"
 #include "memory.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
-#include "weights.hpp"
 
 namespace rnncore {
 namespace {
@@ -20,10 +20,6 @@ constexpr int64_t kLeastBlockRows = 48;
 // used. The sums over rows run in one order whatever the chunks. (Half or twice as many: 2 % at most, either way.)
 constexpr int64_t kChunkBytes = 512 << 10;
 constexpr int64_t kLeastChunkRows = 128, kMostChunkRows = 1024;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 template <class T>
 int64_t rows_in(int64_t bytes, int64_t row_size) {

@@ -7,6 +7,7 @@
 
 #include "dispatch.hpp"
 #include "repeat.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -21,7 +22,7 @@ constexpr int64_t kSumColumns = 4096;
 
 // Whether threads with whole networks are busy for three quarters of the time at least.
 bool enough_networks(int64_t M, int threads) {
-    return 4 * M >= 3 * threads * ((M + threads - 1) / threads);
+    return 4 * M >= 3 * threads * ceil_div(M, threads);
 }
 
 // Runs one(m, thread) for every network: on threads of which each has whole networks, and `thread` tells which; or, if
@@ -80,7 +81,7 @@ public:
         if (dx_.stride != 0 || size_ == 0) return;
         std::copy_n(static_cast<const T*>(all_), size_, dx_.first);
         const std::vector<int64_t> to_row(static_cast<size_t>(M_ - 1));
-        const int64_t spans = (size_ + kSumColumns - 1) / kSumColumns;
+        const int64_t spans = ceil_div(size_, kSumColumns);
         run_team(threads_for_traffic(M_ * size_ * static_cast<int64_t>(sizeof(T))), [&](Member& team) {
             team.each(spans, [&](int64_t index) {
                 const Span columns{index * kSumColumns, std::min(size_, (index + 1) * kSumColumns)};

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "rounding.hpp"
+
 namespace rnncore {
 
 class Buffer {
@@ -46,7 +48,7 @@ class Arrays {
 public:
     void add(T*& array, int64_t n) {
         places_[count_++] = {&array, size_};
-        size_ += (n + kAligned - 1) / kAligned * kAligned;
+        size_ += round_up(n, kAligned);
     }
     void allocate() {
         memory_ = Array<T>(size_);

@@ -4,9 +4,9 @@
 #include <numeric>
 
 #include "dispatch.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
-#include "weights.hpp"
 
 namespace rnncore {
 namespace {
@@ -119,7 +119,7 @@ void PackedReservoir::run(const ReservoirSeries& series) const {
     // Side by side if enough are there: with rows two lanes in use are worth it, with diagonals four and more than
     // half.
     const int64_t H = net_.H, L = kernels_->f64.lanes, worth = net_.D ? std::max<int64_t>(L / 2 + 1, 4) : 2;
-    const int64_t groups = (series.N + L - 1) / L;
+    const int64_t groups = ceil_div(series.N, L);
     const int64_t nonzeros = net_.D ? net_.D * H : begin_.back() * L;
     const double work = static_cast<double>(begin.back()) * static_cast<double>(nonzeros + H * (I_ + 16));
     const int threads = static_cast<int>(std::min<int64_t>(threads_for(work), std::max<int64_t>(series.N, 1)));

@@ -5,15 +5,12 @@
 
 #include "dispatch.hpp"
 #include "memory.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 // Steps of a group of chunks stay in L2 from when it is found what they do to a state until they are scanned.
 constexpr int64_t kGroupBytes = 256 << 10;

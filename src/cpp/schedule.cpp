@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rounding.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
@@ -20,10 +21,6 @@ double step_ns(double rows, double weight_bytes) {
     const double read = weight_bytes / (weight_bytes <= kL1Bytes ? kL1BytesPerNs : kL2BytesPerNs);
     const double far = weight_bytes <= kL2Bytes ? 0 : kL3Share * weight_bytes / kL3BytesPerNs;
     return std::max(read, rows * weight_bytes / kFlopBytesPerNs) + far + kStepNs;
-}
-
-double ceil_div(int64_t a, int64_t b) {
-    return static_cast<double>((a + b - 1) / b);
 }
 
 int worth(double work, double of_one_thread) {
@@ -45,9 +42,9 @@ int threads_for_traffic(int64_t bytes) {
 
 Cut cut_pass(int threads, int64_t rows, double weight_bytes, int64_t panels) {
     const int row_slices = static_cast<int>(std::clamp<int64_t>(threads, 1, std::max<int64_t>(rows, 1)));
-    const Cut by_rows{row_slices, 1, step_ns(ceil_div(rows, row_slices), weight_bytes)};
+    const Cut by_rows{row_slices, 1, step_ns(static_cast<double>(ceil_div(rows, row_slices)), weight_bytes)};
     const int unit_slices = static_cast<int>(std::clamp<int64_t>(threads, 1, panels));
-    const double share = ceil_div(panels, unit_slices) / static_cast<double>(panels);
+    const double share = static_cast<double>(ceil_div(panels, unit_slices)) / static_cast<double>(panels);
     const Cut by_units{1, unit_slices, step_ns(static_cast<double>(rows), share * weight_bytes) + kMeetNs};
     return unit_slices > 1 && by_units.step_ns < 0.95 * by_rows.step_ns ? by_units : by_rows;
 }

@@ -5,6 +5,7 @@
 
 #include "dispatch.hpp"
 #include "pass.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -17,10 +18,6 @@ constexpr int64_t kMostSliceRows = 256;
 constexpr int64_t kLeastChunkRows = 64;
 
 constexpr int64_t kLeastCapacity = 8;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 // Row r of a packed chunk of m rows a step is that of the caller's batch (rows, steps) here.
 template <class F>

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "dispatch.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -15,7 +16,7 @@ namespace {
 constexpr int64_t kBlock = 16 << 10;
 
 int64_t blocks_of(int64_t n) {
-    return (n + kBlock - 1) / kBlock;
+    return ceil_div(n, kBlock);
 }
 
 // f(block, elements) for every block; `bytes` is what an element costs to read and write.

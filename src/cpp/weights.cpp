@@ -6,6 +6,7 @@
 #include <string>
 
 #include "dispatch.hpp"
+#include "rounding.hpp"
 #include "schedule.hpp"
 #include "threads.hpp"
 
@@ -37,10 +38,6 @@ int64_t state_size(const Needs& needs) {
 int64_t product_size(const Needs& needs) {
     return std::accumulate(needs.product, needs.product + needs.products, int64_t{0},
                            [](int64_t sum, const Product& product) { return sum + product.K * product.columns; });
-}
-
-int64_t round_up(int64_t n, int64_t to) {
-    return (n + to - 1) / to * to;
 }
 
 template <class T>

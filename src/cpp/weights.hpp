@@ -83,6 +83,4 @@ struct Stack {
     }
 };
 
-int64_t round_up(int64_t n, int64_t to);
-
 }  // namespace rnncore

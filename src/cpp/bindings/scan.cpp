@@ -31,6 +31,8 @@ LinearScan<T> checked(const py::object& a, const char* name, const py::object& l
     const Layout layout{N.size, T_.size, true, false, nullptr};
     check_size(series, layout, C.size, C.size);
     const bool constant = py::isinstance<py::array>(a) && py::reinterpret_borrow<py::array>(a).ndim() == 1;
+    if (C.size < 1)
+        throw py::value_error(std::string(name) + ": expected at least one channel, got " + describe(series));
     if (reading.is_complex && C.size % 2) {
         throw py::value_error(std::string(name) + ": expected pairs of reals, got " + describe(series));
     }
