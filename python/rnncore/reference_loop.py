@@ -190,7 +190,7 @@ def checked(name: str, value: OptionalArray, shape: Shape) -> Array:
     return array
 
 
-def checked_lengths(lengths: ArrayLike | None, shape: Shape, T: int) -> NDArray[np.intp]:
+def checked_lengths(lengths: ArrayLike | None, shape: Shape, T: int, name: str = "lengths") -> NDArray[np.intp]:
     """Return how many of T steps are valid, an integer of each row.
 
     Examples
@@ -200,9 +200,9 @@ def checked_lengths(lengths: ArrayLike | None, shape: Shape, T: int) -> NDArray[
     """
     array = np.full(shape, T) if lengths is None else np.asarray(lengths)
     if array.shape != shape:
-        raise ValueError(f"lengths: expected shape {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > T):
-        raise ValueError(f"lengths: expected integers from 0 to {T}, got {array}")
+        raise ValueError(f"{name}: expected integers from 0 to {T}, got {array}")
     return array.astype(np.intp)
 
 
