@@ -4,8 +4,8 @@
 layers stand beside them, `Recurrent` makes one of a step in Python, which `scan` runs, and `Sequential` makes models of
 layers. `data` cuts sequences and series into batches for training; `losses` and `CTC` say how far outputs are from
 targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW` step parameters, `schedules` has learning rates that
-change, `init` initial values. `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and
-contract suites for layers and cells.
+change, `init` initial values; `decoding` makes sequences of what a model expects. `reference` is the float64 NumPy
+oracle of every cell, `testing` has gradient checks and contract suites for layers and cells.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream
 
 if TYPE_CHECKING:  # what only training or steps in Python take is imported when it is first asked for
-    from rnncore import data, init, metrics, schedules
+    from rnncore import data, decoding, init, metrics, schedules
     from rnncore.callbacks import Callback, StepInfo
     from rnncore.clipping import clip_norm, clip_value
     from rnncore.ctc import CTC
@@ -100,6 +100,7 @@ __all__ = [
     "clip_norm",
     "clip_value",
     "data",
+    "decoding",
     "functional",
     "get_num_threads",
     "init",
@@ -119,6 +120,7 @@ _LATER = {
     "ctc": ("CTC",),
     "custom": ("Recurrent",),
     "data": (),
+    "decoding": (),
     "esn": ("ESN",),
     "history": ("History",),
     "init": (),
