@@ -305,6 +305,7 @@ MAY_IMPORT = {
     "options": {"_arguments", "_core"},
     "packed": {"_conversion", "_core", "ragged"},
     "pieces": {"packed"},
+    "plots": set(),
     "python_stream": {"_conversion", "files", "streaming"},
     "ragged": {"_core"},
     "recurrent": {
@@ -375,6 +376,7 @@ MAY_USE = {
     "display": {"tqdm"},
     "files": {"safetensors"},
     "history": {"matplotlib"},
+    "plots": {"matplotlib"},
 }
 
 

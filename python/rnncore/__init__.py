@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
     from rnncore.optim import SGD, Adam, AdamW, RMSprop
+    from rnncore.plots import plot_attention
     from rnncore.python_stream import PythonStream
     from rnncore.scanning import scan, scan_vjp
     from rnncore.training import Trainer
@@ -106,6 +107,7 @@ __all__ = [
     "init",
     "load",
     "metrics",
+    "plot_attention",
     "scan",
     "scan_vjp",
     "schedules",
@@ -127,6 +129,7 @@ _LATER = {
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),
     "metrics": (),
     "optim": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "plots": ("plot_attention",),
     "python_stream": ("PythonStream",),
     "scanning": ("scan", "scan_vjp"),
     "schedules": (),
