@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ARTICLE = sorted({path.stem for path in EXAMPLES.glob("article/*.py")} - {"drawing", "make_plots"})
 HELD_OUT = re.compile(r"^held out: (\d+\.\d\d) bits per character, ([\d,]+) characters/s\n", re.MULTILINE)
 # Shortened runs of the two language models.
 SHORT = {"char_lm.py": ("--epochs", "2", "--share", "0.1"), "numpy_backend.py": ("--epochs", "0.1")}
@@ -140,6 +141,97 @@ def test_narma_is_learnt():
     (mean,) = figures(printed, r"mean of 3 seeds: NMSE (\d\.\d+)")
     assert max(errors) < 0.1
     assert mean == pytest.approx(sum(errors) / 3, abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------- the article's
+
+
+@pytest.fixture(scope="module")
+def article(tmp_path_factory):
+    """What each script of the article prints; its picture is checked on the way."""
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("plots")
+    printed = re.split(r"^(\w+)\.py:\n", run("article/make_plots.py", "--folder", str(folder)), flags=re.MULTILINE)
+    for name in ARTICLE:
+        picture = (folder / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 60_000
+    return dict(zip(printed[1::2], printed[2::2], strict=True))
+
+
+def test_article_has_all_its_pictures(article):
+    assert sorted(article) == ARTICLE
+    page = (EXAMPLES.parent / "docs" / "recurrent-networks.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\(plots/(\w+)\.png\)", page)) == ARTICLE
+    assert all(f"`{name}.py`" in page for name in ARTICLE)
+    pictures = list((EXAMPLES.parent / "docs" / "plots").iterdir())
+    assert sorted(path.stem for path in pictures) == ARTICLE
+    assert sum(path.stat().st_size for path in pictures) < 500_000
+
+
+def test_article_context(article):
+    pattern = r"{}: (\d\.\d+) if it was rising, (\d\.\d+) if it was falling"
+    truth = figures(article["context"], pattern.format("after 0.50"))
+    assert figures(article["context"], pattern.format("recurrent")) == pytest.approx(truth, abs=0.08)
+    rising, falling = figures(article["context"], pattern.format("feed-forward"))
+    assert rising == falling
+
+
+def test_article_hidden_state_remembers(article):
+    right, longest = figures(article["hidden_state"], r"last pulses .*: (\d+\.\d)% right, the longest ago (\d+) steps")
+    assert right > 97
+    assert longest > 30
+
+
+def test_article_parity_of_any_length(article):
+    pattern = r"{} steps: (\d+\.\d)% right, a window of 20 steps (\d+\.\d)%"
+    assert figures(article["any_length"], pattern.format(20))[0] > 98
+    recurrent, window = figures(article["any_length"], pattern.format(200))
+    assert recurrent > 90 > 60 > window
+
+
+def test_article_shapes_are_learnt(article):
+    for name in ("one to many", "many to one", "many to many"):
+        assert figures(article["shapes"], rf"{name}: .* to .*, error (\d\.\d+)")[0] < 0.15
+
+
+def test_article_gradients_vanish(article):
+    left = {
+        name: figures(article["vanishing"], rf"{name}: after 50 steps (\S+) of the gradient")[0]
+        for name in ("RNN", "LSTM", "GRU", "RNN, relu, U x 4")
+    }
+    assert left["RNN"] < 1e-8 < 0.01 < min(left["LSTM"], left["GRU"])
+    assert left["RNN, relu, U x 4"] > 1e6
+
+
+def test_article_gates_keep_and_let_go(article):
+    at_marks, between = figures(article["gates"], r"LSTM, .* f (\d\.\d+) and (\d\.\d+)")
+    assert at_marks < between - 0.3
+    at_marks, between = figures(article["gates"], r"GRU, .* z (\d\.\d+) and (\d\.\d+)")
+    assert at_marks < between - 0.3
+
+
+def test_article_depth_helps(article):
+    errors = {
+        name: figures(article["depth"], rf"{name}: \d+ parameters, error (\d\.\d+)")[0]
+        for name in ("shallow", "before", "inside", "after", "stacked")
+    }
+    assert all(error < 0.9 * errors["shallow"] < 0.6 for name, error in errors.items() if name != "shallow")
+
+
+def test_article_look_ahead(article):
+    accuracy = [figures(article["look_ahead"], rf"{k} steps ahead: (\d+\.\d)%")[0] for k in range(5)]
+    assert accuracy == sorted(accuracy)
+    assert accuracy[0] < 80 < 90 < accuracy[4]
+    assert figures(article["look_ahead"], r"bidirectional: (\d+\.\d)%")[0] > 90
+
+
+def test_article_attention_reverses(article):
+    assert figures(article["attention"], r"(\d+)% of 200 new sequences are reversed without an error")[0] > 85
+
+
+def test_an_article_script_alone():
+    assert run("article/context.py").startswith("after 0.50: 0.73 if it was rising, 0.22 if it was falling\n")
 
 
 @pytest.mark.parametrize(
