@@ -184,21 +184,25 @@ def sampling_distribution(
     if x.ndim != 2 or not x.shape[1]:
         raise ValueError(f"logits: expected shape (R, V), got {x.shape}")
     x = x / number("temperature", temperature, "finite and > 0")
-    if top_k is not None and count("top_k", top_k) < x.shape[1]:
-        best = (-x).argsort(axis=1, kind="stable")[:, :top_k]
-        kept = np.full_like(x, -np.inf)
-        np.put_along_axis(kept, best, np.take_along_axis(x, best, axis=1), axis=1)
-        x = kept
+    V = x.shape[1]
+    if top_k is not None and count("top_k", top_k) < V:
+        x = np.where(_largest(x, np.full(len(x), top_k)), x, -np.inf)
     p = np.exp(log_softmax(x))
     if top_p is not None and number("top_p", top_p, "in (0, 1]") < 1.0:
-        order = (-p).argsort(axis=1, kind="stable")
-        falling = np.take_along_axis(p, order, axis=1)
-        # a token is in the nucleus if those before it do not sum to top_p
-        before = falling.cumsum(axis=1)[:, :-1]
-        falling[:, 1:][before >= top_p] = 0.0
-        np.put_along_axis(p, order, falling, axis=1)
+        # a token is in the nucleus if those before it, the larger ones, do not sum to top_p
+        falling = np.sort(p, axis=1)[:, ::-1]
+        p[~_largest(p, 1 + (falling.cumsum(axis=1)[:, :-1] < top_p).sum(axis=1))] = 0.0
     result: Array = p / p.sum(axis=1, keepdims=True)
     return result
+
+
+def _largest(values: Array, counts: Indices) -> NDArray[np.bool_]:
+    """Return which are the largest of each row, so many of it; of equal ones the first."""
+    R, V = values.shape
+    least = np.sort(values, axis=1)[np.arange(R), V - counts][:, np.newaxis]
+    larger, equal = values > least, values == least
+    among: NDArray[np.bool_] = larger | (equal & (equal.cumsum(axis=1) <= (counts - larger.sum(axis=1))[:, np.newaxis]))
+    return among
 
 
 # ------------------------------------------------------------------------------------------------- beam search
