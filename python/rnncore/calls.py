@@ -1,4 +1,4 @@
-"""A call of recurrent layers on its way to the core and back: arguments, and what layers leave for their pull-back."""
+"""A call of recurrent layers on its way to the core and back."""
 
 from __future__ import annotations
 
@@ -16,15 +16,6 @@ __all__: list[str] = []  # for recurrent layers
 def of_pass(part: Array | None, index: int) -> Array | None:
     """Return the state of one pass."""
     return None if part is None else part[index]
-
-
-class LayerTape(NamedTuple):
-    """What one layer of a stack leaves for its pull-back."""
-
-    recordings: list[Any]  # of each direction
-    dropped: Array | None  # masks of what it read
-    masked: Array | None
-    skips: bool
 
 
 class Call(NamedTuple):

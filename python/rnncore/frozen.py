@@ -52,8 +52,7 @@ class Frozen:
     def __init__(self, layer: _Recurrent) -> None:
         self._layer = layer._frozen_copy()
         self._stack = self._layer._pack(once=True)
-        # what the core takes as it is: nothing, if states that are not given are learned ones
-        self._forward = _nothing if layer.learn_initial_state else self._stack.forward
+        self._forward = self._stack.forward if layer._as_given else _nothing  # of what the core takes as it is
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import constructors, functional, many
+from rnncore import constructors, functional, layerwise, many
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
-from rnncore.calls import Call, LayerTape, of_pass
+from rnncore.calls import Call
 from rnncore.frozen import Frozen
 from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.layerwise import Layers, Pass
 from rnncore.options import Options, probability
 from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 from rnncore.streaming import Stages, Stateful, States
@@ -59,6 +60,7 @@ class _Recurrent(Layer):
     _options_doc = _models_doc = ""  # of the parameters that not all classes have
     _dropouts_doc = constructors.DROPOUTS
     _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
+    _whole = True  # whether one call of the core runs the stack; else `layerwise` does, and the layer is not plain
 
     def __init__(
         self,
@@ -130,6 +132,10 @@ class _Recurrent(Layer):
         """Layer, suffix of the parameter names and whether reversed, of every pass over the series."""
         directions = [("", False), ("_reverse", True)][: 1 + self.bidirectional]
         return [(k, f"_l{k}{suffix}", r) for k in range(self.num_layers) for suffix, r in directions]
+
+    @property
+    def _directions(self) -> int:
+        return 1 + self.bidirectional
 
     @property
     def _states(self) -> int:
@@ -272,9 +278,11 @@ class _Recurrent(Layer):
             return (x.N,)
         return () if len(series.shape) == 2 else (series.shape[-3 if self.batch_first else -2],)
 
-    def _pack(self, once: bool = False) -> Stack | many.Stack:
+    def _pack(self, once: bool = False) -> Stack | many.Stack | Layers:
         if self.models is not None:
             return many.Stack(self, once)
+        if not self._whole:
+            return Layers(self)
         return Stack(self._spec(), self._core_weights(), 1 + self.bidirectional, self.batch_first)
 
     def _call(
@@ -332,11 +340,15 @@ class _Recurrent(Layer):
         result = forward(call.series, self._joined(first), call.rows, *resets)
         assert result is not None
         y, last = result
-        return call.series_as_given(y), self._joined(call.state_as_given(last if self._states > 1 else (last,)))
+        return call.series_as_given(y), self._joined(call.state_as_given(self._parts(last)))
 
     def _joined(self, parts: tuple[Any, ...]) -> Any:
         """Return the state of which these are the parts."""
         return parts if self._states > 1 else parts[0]
+
+    def _parts(self, state: Any) -> tuple[Any, ...]:
+        """Return the parts of a state that is one."""
+        return state if self._states > 1 else (state,)
 
     def _beginnings(self, call: Call) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]:
         """Return the states that sequences of a call begin with, and start anew with after resets, if it has any."""
@@ -435,13 +447,18 @@ class _Recurrent(Layer):
 
     run = __call__
 
+    @property
+    def _as_given(self) -> bool:
+        """Whether what runs the layer may be given the arguments of a call as they are, or has them made first."""
+        return self._whole and not self.learn_initial_state
+
     def _run_stack(self, stack: Any, *arguments: Any) -> tuple[Array, State]:
-        result = None if self.learn_initial_state else stack.forward(*arguments)
+        result = stack.forward(*arguments) if self._as_given else None
         return self._run_converted(stack.forward, *arguments) if result is None else result
 
     def _run_with_resets(self, stack: Any, *arguments: Any) -> tuple[Array, State]:
         self._check_resets(*arguments[3:])
-        result = None if self.learn_initial_state else stack.forward_with_resets(*arguments)
+        result = stack.forward_with_resets(*arguments) if self._as_given else None
         return self._run_converted(stack.forward_with_resets, *arguments) if result is None else result
 
     def vjp(
@@ -468,7 +485,7 @@ class _Recurrent(Layer):
         if is_list(x, self.input_shape):
             return vjp_list(self.vjp, x, state, lengths, reset_mask, reset_state)
         if not self._plain:
-            return self._vjp_with_options(x, state, lengths, reset_mask, reset_state)
+            return layerwise.vjp(self, self._call(x, state, lengths, reset_mask, reset_state), reset_state)
         first = self._input(x)
         self._check_resets(reset_mask, reset_state)
         batch = self._batch(x, first)
@@ -539,54 +556,38 @@ class _Recurrent(Layer):
 
         return (series if ragged is None else ragged.with_data(series), last_state), pull_back_all
 
-    def _vjp_with_options(
-        self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
-    ) -> tuple[tuple[Any, State], PullBack]:
-        """`vjp` of a layer with options."""
-        call = self._call(x, state, lengths, reset_mask, reset_state)
-        first, starts = self._beginnings(call)
-        spec, weights, D = self._spec(training=True), self._core_weights(), 1 + self.bidirectional
-        layers: list[LayerTape] = []
-        last: list[tuple[Array, ...]] = []
-        series: Any = call.series
-        for k in range(self.num_layers):
-            below, dropped = series, None
-            if k > 0 and self.dropout > 0.0:
-                dropped = drop_mask(self.rng, self.dropout, series.shape, self.dtype)
-                series = series * dropped
-            masked = None
-            if self.input_dropout > 0.0:
-                of_rows = drop_mask(self.rng, self.input_dropout, (call.N, series.shape[-1]), self.dtype)
-                masked = call.of_steps(of_rows, self.batch_first)
-                series = series * masked
-            outputs, recordings = [], []
-            for index in range(k * D, (k + 1) * D):
-                resets = None if call.mask is None else (call.mask, tuple(of_pass(part, index) for part in starts))
-                result = core.record_layer(
-                    self._every,
-                    spec,
-                    series,
-                    weights[index],
-                    tuple(of_pass(part, index) for part in first),
-                    call.rows,
-                    index % D == 1,
-                    self.batch_first,
-                    resets,
-                    self._masks(call.N, series.shape[:-1]),
-                )
-                assert result is not None
-                (y, *final), recording = result
-                outputs.append(y)
-                recordings.append(recording)
-                last.append(tuple(final))
-            series = outputs[0] if D == 1 else np.concatenate(outputs, axis=-1)
-            skips = self.skip and k > 0
-            if skips:
-                series = series + below
-            layers.append(LayerTape(recordings, dropped, masked, skips))
-        finals = tuple(np.stack(parts) for parts in zip(*last, strict=True))
-        pull_back = partial(self._pull_back, call, layers, series.shape, reset_state)
-        return (call.series_as_given(series), self._joined(call.state_as_given(finals))), pull_back
+    def _runners(self, k: int) -> list[Any]:
+        """Return what runs a layer by itself: one `Stack` for all its passes, or for each what has the same methods."""
+        D = self._directions
+        return [Stack(self._spec(), self._core_weights()[k * D : (k + 1) * D], D, self.batch_first)]
+
+    def _record_pass(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
+        """Run a pass for training: y and final states, and what has `pull_back` of a `Recording`."""
+        result = core.record_layer(
+            self._every,
+            spec,
+            one.series,
+            weights,
+            one.state,
+            one.rows,
+            one.reverse,
+            self.batch_first,
+            one.resets,
+            self._masks(one.N, one.series.shape[:-1]),
+        )
+        assert result is not None
+        return result
+
+    def _join(self, outputs: list[Array]) -> Array:
+        """Return the output of a layer, made of those of its directions."""
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+
+    def _apart(self, dy: Array, outputs: list[Array]) -> list[Array]:
+        """Return the gradient of each direction's output."""
+        if len(outputs) == 1:
+            return [dy]
+        P = self._output_width
+        return [np.ascontiguousarray(dy[..., d * P : (d + 1) * P]) for d in range(len(outputs))]
 
     def _masks(self, N: int, steps: tuple[int, ...]) -> tuple[Array | None, Array | None, Array | None]:
         """Draw what a pass takes of new states at each step, and the mask of h in products."""
@@ -596,77 +597,6 @@ class _Recurrent(Layer):
         if self.recurrent_dropout == 0.0:
             return None
         return drop_mask(self.rng, self.recurrent_dropout, (N, self._output_width), self.dtype)
-
-    def _pull_back(
-        self,
-        call: Call,
-        layers: list[LayerTape],
-        y_shape: tuple[int, ...],
-        reset_state: State,
-        dy: ArrayLike | None = None,
-        dstate: State = None,
-    ) -> Any:
-        dseries = call.gradient_of_series(dy, y_shape, self.dtype)
-        batch = (call.N,) if call.unbatched is None else ()
-        dlast = []
-        for part in self._state_parts("dstate", dstate, batch):
-            if part is not None:
-                part = as_array("dstate", part if batch else part[:, np.newaxis], self.dtype)
-            dlast.append(part)
-        P, D, passes = self._output_width, 1 + self.bidirectional, self._passes()
-        dfirst: list[tuple[Array, ...]] = [()] * len(passes)
-        dstarts: list[tuple[Array | None, ...]] = [()] * len(passes)
-        for k in reversed(range(self.num_layers)):
-            layer = layers[k]
-            dx: Array | None = None
-            for d in range(D):
-                index = k * D + d
-                dy_pass = dseries
-                if dseries is not None and D > 1:
-                    dy_pass = np.ascontiguousarray(dseries[..., d * P : (d + 1) * P])
-                result = layer.recordings[d].pull_back(dy_pass, tuple(of_pass(part, index) for part in dlast))
-                assert result is not None
-                dx_pass, dweights, dfirst[index], dstarts[index] = result
-                dx = dx_pass if dx is None else dx + dx_pass  # both None if x is a lookup
-                self._add_gradients(index, dweights)
-            if dx is not None:
-                if layer.masked is not None:
-                    dx = dx * layer.masked
-                if layer.dropped is not None:
-                    dx = dx * layer.dropped
-                if layer.skips and dseries is not None:
-                    dx = dx + dseries
-            dseries = dx
-        if self.learn_initial_state:
-            self._add_initial_gradients(call, dfirst, dstarts)
-        dinput = None if dseries is None else call.series_as_given(dseries)
-        dinitial = tuple(np.stack(parts) for parts in zip(*dfirst, strict=True))
-        result = dinput, self._joined(call.state_as_given(dinitial))
-        if reset_state is None:
-            return result
-        given = self._state_parts("reset_state", reset_state, batch, shared=True)
-        dreset: list[Array | None] = []
-        for part, parts in zip(given, zip(*dstarts, strict=True), strict=True):
-            if part is None:
-                dreset.append(None)
-            elif batch and part.ndim == 2:  # one for all sequences
-                dreset.append(np.stack([gradient.sum(axis=0) for gradient in parts]))
-            else:
-                dreset.append(call.state_as_given((np.stack(parts),))[0])
-        return *result, self._joined(tuple(dreset))
-
-    def _add_initial_gradients(
-        self, call: Call, dfirst: list[tuple[Array, ...]], dstarts: list[tuple[Array | None, ...]]
-    ) -> None:
-        """Add the gradients of states that learned ones stood in for."""
-        for index, (_, suffix, _) in enumerate(self._passes()):
-            for s, name in enumerate(self._state_names):
-                total = self.gradients[f"initial_{name}{suffix}"]
-                if call.state[s] is None:
-                    total += dfirst[index][s].sum(axis=0)
-                start = dstarts[index][s]
-                if call.starts and call.starts[s] is None and start is not None:
-                    total += start.sum(axis=0)
 
 
 class _WithoutOptions(_Recurrent):
