@@ -4,7 +4,9 @@ that `vjp` of the layer will draw. Series are (N, T, C) here, whatever the layer
 """
 
 import copy
+import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +22,19 @@ _OPTIONS = {
     rc.GRU: (*_OF_BOTH, "recurrent_activation", "reset_after"),
     rc.MGU: (*_OF_BOTH, "recurrent_activation"),
     rc.LRU: ("complex",),
+}
+# How the outputs of two directions become that of the layer, and its gradient theirs.
+MERGED = {
+    "concat": lambda a, b: np.concatenate([a, b], axis=-1),
+    "sum": np.add,
+    "mean": lambda a, b: (a + b) / 2,
+    "multiply": np.multiply,
+}
+APART = {
+    "concat": lambda dy, a, b: np.split(dy, 2, axis=-1),
+    "sum": lambda dy, a, b: (dy, dy),
+    "mean": lambda dy, a, b: (dy / 2, dy / 2),
+    "multiply": lambda dy, a, b: (dy * b, dy * a),
 }
 
 
@@ -86,7 +101,7 @@ def draw(layer, x):
 
     masks = Masks([], [])
     for k in range(layer.num_layers):
-        width, between = (layer.input_size if k == 0 else D * P), None
+        width, between = (layer.input_size if k == 0 else layer.output_size), None
         if k > 0 and layer.dropout > 0:
             between = padded(drop_mask(rng, layer.dropout, (*steps, width), layer.dtype))
         masks.between.append(between)
@@ -106,6 +121,61 @@ def draw(layer, x):
                     drawn[name] = padded(np.ones((*steps, size)))
             masks.passes.append(drawn)
     return masks
+
+
+def in_windows(k, c, cell, x, w, state, *, lengths, reverse, reset_mask, state_reset, masks):
+    """`reference_cells.layer` with every step read as the last of a window of its own: of its chunk of c steps, as far
+    as it has been read before this one, and the k steps beyond. As slow as it is plain."""
+    N, T = x.shape[:2]
+    y, windows = None, []  # of each step: sequence, step, the steps that are read, states after a reset or not, pull
+    final = [np.array(part) for part in state]
+    for n in range(N):
+        length = T if lengths is None else int(lengths[n])
+        cuts = [t for t in range(1, length) if reset_mask is not None and reset_mask[n, t]]
+        for a, b in itertools.pairwise([0, *cuts, length]):
+            fresh = b < length if reverse else reset_mask is not None and bool(length and reset_mask[n, a])
+            for t in range(a, b):
+                j = (t - a) // c
+                begin, end = (t, min(b, a + (j + 1) * c + k)) if reverse else (max(a, a + j * c - k), t + 1)
+                row, steps = slice(n, n + 1), slice(begin, end)
+                of_window = {
+                    name: mask[row] if name in ("input", "recurrent") else mask[row, steps]
+                    for name, mask in (masks or {}).items()
+                }
+                start = [part[row] for part in (state_reset if fresh else state)]
+                out, last, pull = reference_cells.layer(
+                    cell, x[row, steps], w, start, reverse=reverse, masks=None if masks is None else of_window
+                )
+                y = np.zeros((N, T, out.shape[2])) if y is None else y
+                y[n, t] = out[0, 0 if reverse else -1]
+                leaves = t == 0 if reverse else t == length - 1  # the final state
+                windows.append((n, t, steps, fresh, leaves, pull))
+                for part, of_last in zip(final, last, strict=True):
+                    part[n] = of_last[0] if leaves else part[n]
+    if y is None:
+        y = np.zeros_like(reference_cells.layer(cell, x, w, state, lengths=lengths)[0])
+
+    def pullback(dy, *dlast):
+        dlast = [np.zeros_like(part) if d is None else d for d, part in zip(dlast, final, strict=True)]
+        total = {name: np.zeros_like(array) for name, array in w.items() if array is not None} | {"x": np.zeros_like(x)}
+        dfirst, dreset = ([np.zeros_like(part) for part in final] for _ in range(2))
+        for n in range(N):
+            if (lengths is not None and lengths[n] == 0) or T == 0:
+                for part, d in zip(dfirst, dlast, strict=True):
+                    part[n] += d[n]
+        for n, t, steps, fresh, leaves, pull in windows:
+            dout = np.zeros((1, steps.stop - steps.start, dy.shape[2]))
+            dout[0, 0 if reverse else -1] = dy[n, t]
+            of_window, dstart, _ = pull(dout, *[d[n : n + 1] * leaves for d in dlast])
+            total["x"][n, steps] += of_window.pop("x")[0]
+            for name, gradient in of_window.items():
+                if name in total:
+                    total[name] += gradient
+            for part, gradient in zip(dreset if fresh else dfirst, dstart, strict=True):
+                part[n] += gradient[0]
+        return total, tuple(dfirst), None if reset_mask is None else tuple(dreset)
+
+    return y, tuple(final), pullback
 
 
 def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, masks=None):
@@ -132,14 +202,16 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
                 found.append(np.zeros((N, size)))
         return found
 
-    series, finals, pulls = x, [], []
+    series, finals, pulls, of_layers = x, [], [], []
     for index, suffix in enumerate(suffixes(layer)):
         k, d = divmod(index, D)
         if d == 0:
             below, outputs = series, []
             between = masks.between[k] if masks is not None else None
             read = below if between is None else below * between
-        y, final, pull = reference_cells.layer(
+        context = layer.look_ahead if d == 1 else layer.look_back
+        run_pass = reference_cells.layer if context is None else partial(in_windows, context, layer.chunk)
+        y, final, pull = run_pass(
             cell,
             read,
             {name: parameters.get(name + suffix) for name in shapes},
@@ -154,22 +226,25 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
         finals.append(final)
         pulls.append(pull)
         if d == D - 1:
-            series = np.concatenate(outputs, axis=-1)
+            series = MERGED[layer.merge](*outputs) if D > 1 else outputs[0]
+            of_layers.append(outputs)
             if layer.skip and k > 0:
                 series = series + below
 
     def pull_back(dy, *dfinal):
         gradients = {name: np.zeros_like(array) for name, array in parameters.items()}
         of_states = {}
-        P = sizes_of(layer)[0]
         dseries = np.zeros_like(series) if dy is None else dy
         for k in reversed(range(layer.num_layers)):
             dread = 0.0
+            doutputs = [dseries]
+            if D > 1:
+                doutputs = APART[layer.merge](dseries, *of_layers[k])
             for d in range(D):
                 index = k * D + d
                 suffix = suffixes(layer)[index]
                 of_last = [None if part is None else part[index] for part in dfinal]
-                of_pass, dfirst, dreset = pulls[index](dseries[..., d * P : (d + 1) * P], *of_last)
+                of_pass, dfirst, dreset = pulls[index](doutputs[d], *of_last)
                 dread = dread + of_pass.pop("x")
                 for name, gradient in of_pass.items():
                     if name + suffix in gradients:

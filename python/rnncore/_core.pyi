@@ -92,6 +92,10 @@ class Ragged:
         """The index of each sequence, longest first."""
 
     @property
+    def places(self) -> NDArray[Any]:
+        """The row of each step, one sequence after the other, (R,)."""
+
+    @property
     def rows(self) -> int: ...
     @property
     def sequences(self) -> int: ...

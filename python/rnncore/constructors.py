@@ -14,6 +14,10 @@ __all__: list[str] = []  # for layers
 class Shared(TypedDict, total=False):
     """Keywords of the layers of all cells without options."""
 
+    merge: str
+    look_ahead: int | None
+    look_back: int | None
+    chunk: int
     input_dropout: float
     skip: bool
     learn_initial_state: bool
@@ -60,6 +64,18 @@ ARGUMENTS = """
         Probability with which `vjp` drops an element of the output of every layer but the last.
     bidirectional : bool
         Run a second set of weights over each sequence from its end, and join the outputs: D = 2.
+    merge : {{"concat", "sum", "mean", "multiply"}}
+        How the outputs of both directions become the output of each layer: side by side, which makes `output_size`
+        2*H, or unit by unit, which leaves it H; in a stack the next layer reads that. States are of both either way.
+    look_ahead : int, optional
+        Steps that the second direction of each layer sees beyond its own: its output at a step is what there is after
+        the k steps that follow, read from the last of them, and that step itself, from the initial state. Delays of
+        stacked layers add up. It takes k + 1 times as long, unless there is a `chunk`. Default: all that follow.
+    look_back : int, optional
+        The same of the first direction, and of a layer of one direction: k steps before. Default: all before.
+    chunk : int
+        Read c steps together with the k beyond them, as in latency-controlled BLSTM (Zhang et al. 2016): a step sees k
+        to k + c - 1 others, and a direction takes (c + k) / c times as long. Default: 1.
 {options}{dropouts}    skip : bool
         Add to the output of each layer but the first what it has read. Default: False.
     learn_initial_state : bool

@@ -108,6 +108,11 @@ def stages(layers: Sequence[Layer]) -> list[tuple[int, Layer | Embedded]]:
 
 
 def _as_here(layer: _Recurrent) -> bool:
-    """Whether the layer is not of a class of the user's that does something else with x."""
+    """Whether the layer looks up no steps itself, nor is of a class of the user's that does something else with x."""
     kind = type(layer)
-    return kind.run is _Recurrent.run and kind.vjp is _Recurrent.vjp and kind._input is _Recurrent._input
+    return (
+        not layer._has_context
+        and kind.run is _Recurrent.run
+        and kind.vjp is _Recurrent.vjp
+        and kind._input is _Recurrent._input
+    )

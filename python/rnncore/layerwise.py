@@ -3,11 +3,12 @@
 A pass is one layer in one direction. `_core.Stack` runs a whole stack, whose layers are the outputs of their passes
 side by side, in one call. Here there is room for what else a layer may do: around each pass, where it says itself how
 one runs (`_Recurrent._runners`, `_Recurrent._record_pass`), and where the outputs of a layer's directions become its
-own (`_Recurrent._join`, `_Recurrent._apart`).
+own (`merging`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from rnncore._conversion import Array, as_array
 from rnncore.calls import Call, of_pass
 from rnncore.layer import PullBack, State, drop_mask
+from rnncore.merging import merged, merged_vjp
 
 if TYPE_CHECKING:
     from rnncore.recurrent import _Recurrent
@@ -51,7 +53,7 @@ class Layers:
                     y, final = runner.forward_with_resets(*arguments, mask, _some(layer, starts, begin, end))
                 outputs += [y[..., d * P : (d + 1) * P] for d in range(end - begin)]
                 finals.append(layer._parts(final))
-            series = layer._join(outputs)
+            series = merged(layer.merge, outputs)
             if layer.skip and k > 0:
                 series = series + below
         return series, layer._joined(tuple(np.concatenate(part) for part in zip(*finals, strict=True)))
@@ -68,7 +70,7 @@ class LayerTape(NamedTuple):
     """What one layer of a stack leaves for its pull-back."""
 
     recordings: list[Any]  # of each direction
-    outputs: list[Array]
+    apart: Callable[[Array], list[Array]]  # the gradient of its output, into those of the directions'
     dropped: Array | None  # masks of what it read
     masked: Array | None
     skips: bool
@@ -113,11 +115,11 @@ def vjp(layer: _Recurrent, call: Call, reset_state: State) -> tuple[tuple[Any, S
             outputs.append(y)
             recordings.append(recording)
             last.append(tuple(final))
-        series = layer._join(outputs)
+        series, apart = merged_vjp(layer.merge, outputs)
         skips = layer.skip and k > 0
         if skips:
             series = series + below
-        tapes.append(LayerTape(recordings, outputs, dropped, masked, skips))
+        tapes.append(LayerTape(recordings, apart, dropped, masked, skips))
     finals = tuple(np.stack(parts) for parts in zip(*last, strict=True))
     pull_back = partial(_pull_back, layer, call, tapes, series.shape, reset_state)
     return (call.series_as_given(series), layer._joined(call.state_as_given(finals))), pull_back
@@ -145,7 +147,7 @@ def _pull_back(
     for k in reversed(range(layer.num_layers)):
         tape = tapes[k]
         dx: Array | None = None
-        doutputs = [None] * D if dseries is None else layer._apart(dseries, tape.outputs)
+        doutputs = [None] * D if dseries is None else tape.apart(dseries)
         for d in range(D):
             index = k * D + d
             result = tape.recordings[d].pull_back(doutputs[d], tuple(of_pass(part, index) for part in dlast))

@@ -18,6 +18,37 @@ __all__: list[str] = []  # for modules of this package
 Array = NDArray[Any]
 
 
+class Cuts(NamedTuple):
+    """P pieces of N sequences, one sequence after the other. Without resets a piece is a sequence."""
+
+    first: Array  # (P,) where the first step of each lies, of the steps of all sequences one after the other
+    length: Array  # (P,)
+    sequence: Array  # (P,) of which each is
+    fresh: Array  # (P,) bool: whether it starts from the state after a reset
+    last: Array  # (N,) the piece that leaves the final state of each sequence
+
+    @classmethod
+    def of(cls, lengths: Array, resets: Array | None, reverse: bool) -> Cuts:
+        """Cut sequences before their resets; parameters as of `Pieces.of`."""
+        N, begins = len(lengths), np.cumsum(lengths) - lengths
+        first, sequence, anew = begins, np.arange(N), np.zeros(N, bool)
+        if resets is not None:
+            inner, some = resets.copy(), lengths > 0
+            anew[some] = resets[begins[some]]
+            inner[begins[some]] = False  # no cut: a sequence begins there anyway
+            cuts = np.flatnonzero(inner)
+            first = np.concatenate([begins, cuts])
+            sequence = np.concatenate([sequence, np.repeat(sequence, lengths)[cuts]])
+            by_sequence = np.lexsort((first, sequence))
+            first, sequence = first[by_sequence], sequence[by_sequence]
+        length = np.diff(first, append=lengths.sum())  # pieces lie without gaps
+        begin_one, end_one = np.diff(sequence, prepend=-1) > 0, np.diff(sequence, append=N) > 0
+        # What is read first starts from the initial state: read from the end, the last piece. There a reset before the
+        # first step comes after everything.
+        fresh = ~end_one if reverse else ~begin_one | anew[sequence]
+        return cls(first, length, sequence, fresh, np.flatnonzero(begin_one if reverse else end_one))
+
+
 class Pieces(NamedTuple):
     """P pieces of N sequences, longest first. Without resets a piece is a sequence."""
 
@@ -41,24 +72,7 @@ class Pieces(NamedTuple):
         reverse : bool
             Whether each piece is read from its end.
         """
-        N, begins = len(lengths), np.cumsum(lengths) - lengths
-        first, sequence, anew = begins, np.arange(N), np.zeros(N, bool)
-        if resets is not None:
-            inner, some = resets.copy(), lengths > 0
-            anew[some] = resets[begins[some]]
-            inner[begins[some]] = False  # no cut: a sequence begins there anyway
-            cuts = np.flatnonzero(inner)
-            first = np.concatenate([begins, cuts])
-            sequence = np.concatenate([sequence, np.repeat(sequence, lengths)[cuts]])
-            by_sequence = np.lexsort((first, sequence))
-            first, sequence = first[by_sequence], sequence[by_sequence]
-        length = np.diff(first, append=len(places))  # pieces lie without gaps
-        begin_one, end_one = np.diff(sequence, prepend=-1) > 0, np.diff(sequence, append=N) > 0
-        # What is read first starts from the initial state: read from the end, the last piece. There a reset before the
-        # first step comes after everything.
-        fresh = ~end_one if reverse else ~begin_one | anew[sequence]
-        last = np.flatnonzero(begin_one if reverse else end_one)
-
+        first, length, sequence, fresh, last = Cuts.of(lengths, resets, reverse)
         sizes, order = _structure(length)
         step, piece = np.repeat(np.arange(len(sizes)), sizes), order[_within(sizes)]
         rows = places[first[piece] + (length[piece] - 1 - step if reverse else step)]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import constructors, functional, layerwise, many
+from rnncore import constructors, functional, layerwise, many, merging
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.calls import Call
@@ -72,6 +72,10 @@ class _Recurrent(Layer):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        merge: str = "concat",
+        look_ahead: int | None = None,
+        look_back: int | None = None,
+        chunk: int = 1,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         skip: bool = False,
@@ -88,6 +92,7 @@ class _Recurrent(Layer):
         self.batch_first = bool(batch_first)
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
+        self.merge = merging.checked(merge, self.bidirectional)
         self.input_dropout = probability("input_dropout", input_dropout)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         self.skip = bool(skip)
@@ -96,13 +101,16 @@ class _Recurrent(Layer):
         self.checkpoint_every = None if checkpoint_every is None else int(checkpoint_every)
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
+        self._set_context(look_ahead, look_back, chunk)
+        self._whole = self.merge == "concat" and not self._has_context
         self._choose_cell()
+        self._plain = self._plain and self._whole
         for name in ("input_dropout", "recurrent_dropout", "skip", "learn_initial_state"):
             self._plain = self._plain and not getattr(self, name)
         if models is not None and not self._plain:
             raise ValueError(f"models: expected None for a layer with options, got {models!r}")
         super().__init__(self._parameter_shapes(), dtype, models)
-        self.output_size = self._output_width * (1 + self.bidirectional)
+        self.output_size = self._merged_width
         self.rng = np.random.default_rng(rng)
         bound = 1.0 / np.sqrt(self.hidden_size)  # of torch's initialisation, for every array
         self.flat_parameters[...] = self.rng.uniform(-bound, bound, self.flat_parameters.shape)
@@ -114,6 +122,24 @@ class _Recurrent(Layer):
         if unknown:
             raise ValueError(f"{cls.__name__}: expected arguments that it has, got {unknown}")
         return super()._from_config(config)
+
+    def _set_context(self, look_ahead: int | None, look_back: int | None, chunk: int) -> None:
+        """Check how many steps each direction reads for one."""
+        self.look_ahead = None if look_ahead is None else _size("look_ahead", look_ahead, 0)
+        self.look_back = None if look_back is None else _size("look_back", look_back, 0)
+        self.chunk = _size("chunk", chunk)
+        if self.look_ahead is not None and not self.bidirectional:
+            raise ValueError(f"look_ahead: expected None unless the layer is bidirectional, got {look_ahead}")
+        if self.chunk > 1 and not self._has_context:
+            raise ValueError(f"chunk: expected 1 unless there is a look_ahead or a look_back, got {chunk}")
+
+    @property
+    def _has_context(self) -> bool:
+        return self.look_ahead is not None or self.look_back is not None
+
+    def _context(self, reverse: bool) -> int | None:
+        """Return how many steps besides its own each output of a direction sees; None for all."""
+        return self.look_ahead if reverse else self.look_back
 
     def _choose_cell(self) -> None:
         """Take the cell that all there is to run takes, where there are several."""
@@ -130,7 +156,7 @@ class _Recurrent(Layer):
 
     def _passes(self) -> list[tuple[int, str, bool]]:
         """Layer, suffix of the parameter names and whether reversed, of every pass over the series."""
-        directions = [("", False), ("_reverse", True)][: 1 + self.bidirectional]
+        directions = [("", False), ("_reverse", True)][: self._directions]
         return [(k, f"_l{k}{suffix}", r) for k in range(self.num_layers) for suffix, r in directions]
 
     @property
@@ -145,6 +171,11 @@ class _Recurrent(Layer):
     def _output_width(self) -> int:
         """Size of h in one direction: P."""
         return self.hidden_size
+
+    @property
+    def _merged_width(self) -> int:
+        """Size of the output of a layer."""
+        return self._output_width * (self._directions if self.merge == "concat" else 1)
 
     @property
     def _state_sizes(self) -> tuple[int, ...]:
@@ -162,7 +193,7 @@ class _Recurrent(Layer):
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
         for k, suffix, _ in self._passes():
-            I = self.input_size if k == 0 else self._output_width * (1 + self.bidirectional)
+            I = self.input_size if k == 0 else self._merged_width
             of_pass = self._matrix_shapes(I) | self._vector_shapes()
             if self.learn_initial_state:
                 sizes = zip(self._state_names, self._state_sizes, strict=True)
@@ -283,7 +314,7 @@ class _Recurrent(Layer):
             return many.Stack(self, once)
         if not self._whole:
             return Layers(self)
-        return Stack(self._spec(), self._core_weights(), 1 + self.bidirectional, self.batch_first)
+        return Stack(self._spec(), self._core_weights(), self._directions, self.batch_first)
 
     def _call(
         self, x: Any, state: State, lengths: ArrayLike | None, reset_mask: ArrayLike | None, reset_state: State
@@ -376,8 +407,9 @@ class _Recurrent(Layer):
             raise ValueError(f"reset_mask: expected None for many networks, got {type(reset_mask).__name__}")
 
     def _stream_stages(self, stages: Stages) -> States:
-        if self.bidirectional:
-            raise ValueError(f"model: expected layers of one direction, got {self!r}, which reads what is to come")
+        if self.bidirectional or self._has_context:
+            what = "reads what is to come" if self.bidirectional else "reads steps more than once"
+            raise ValueError(f"model: expected layers of one direction, got {self!r}, which {what}")
         stage = sum(kind != "embedding" for kind, *_ in stages)
         initial = self._with_initial((None,) * self._states, 1) if self.learn_initial_state else None
         stages.append(("recurrent", self._spec(), self._core_weights(), initial))
@@ -435,7 +467,7 @@ class _Recurrent(Layer):
 
         Returns
         -------
-        y : ndarray, (N, T, D*H)
+        y : ndarray, (N, T, output_size)
             Laid out like x; zero at padded steps. A list or a `Packed` if x is one.
         state : as the argument
             Each sequence's state after its last valid step.
@@ -559,10 +591,19 @@ class _Recurrent(Layer):
     def _runners(self, k: int) -> list[Any]:
         """Return what runs a layer by itself: one `Stack` for all its passes, or for each what has the same methods."""
         D = self._directions
-        return [Stack(self._spec(), self._core_weights()[k * D : (k + 1) * D], D, self.batch_first)]
+        weights = self._core_weights()[k * D : (k + 1) * D]
+        if not self._has_context:
+            return [Stack(self._spec(), weights, D, self.batch_first)]
+        from rnncore.context import WindowedPass
+
+        return [WindowedPass(self, of_pass, reverse) for of_pass, reverse in zip(weights, (False, True), strict=False)]
 
     def _record_pass(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
         """Run a pass for training: y and final states, and what has `pull_back` of a `Recording`."""
+        if self._context(one.reverse) is not None:
+            from rnncore import context
+
+            return context.record(self, one, spec, weights)
         result = core.record_layer(
             self._every,
             spec,
@@ -577,17 +618,6 @@ class _Recurrent(Layer):
         )
         assert result is not None
         return result
-
-    def _join(self, outputs: list[Array]) -> Array:
-        """Return the output of a layer, made of those of its directions."""
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-
-    def _apart(self, dy: Array, outputs: list[Array]) -> list[Array]:
-        """Return the gradient of each direction's output."""
-        if len(outputs) == 1:
-            return [dy]
-        P = self._output_width
-        return [np.ascontiguousarray(dy[..., d * P : (d + 1) * P]) for d in range(len(outputs))]
 
     def _masks(self, N: int, steps: tuple[int, ...]) -> tuple[Array | None, Array | None, Array | None]:
         """Draw what a pass takes of new states at each step, and the mask of h in products."""
@@ -615,6 +645,10 @@ class _WithoutOptions(_Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        merge: str = "concat",
+        look_ahead: int | None = None,
+        look_back: int | None = None,
+        chunk: int = 1,
         input_dropout: float = 0.0,
         skip: bool = False,
         learn_initial_state: bool = False,
@@ -630,6 +664,10 @@ class _WithoutOptions(_Recurrent):
             batch_first,
             dropout,
             bidirectional,
+            merge=merge,
+            look_ahead=look_ahead,
+            look_back=look_back,
+            chunk=chunk,
             input_dropout=input_dropout,
             skip=skip,
             learn_initial_state=learn_initial_state,

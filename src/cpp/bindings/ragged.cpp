@@ -86,6 +86,18 @@ py::array copied(const std::vector<int64_t>& values) {
     return py::array(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
+// The row of each step, one sequence after the other.
+py::array places(const Ragged& ragged) {
+    std::vector<int64_t> rows;
+    rows.reserve(static_cast<size_t>(ragged.R));
+    for (size_t n = 0; n < ragged.lengths.size(); ++n) {
+        for (size_t t = 0; t < static_cast<size_t>(ragged.lengths[n]); ++t) {
+            rows.push_back(ragged.sequence[n] + ragged.step[t]);
+        }
+    }
+    return copied(rows);
+}
+
 }  // namespace
 
 const Ragged* as_ragged(py::handle lengths) {
@@ -99,6 +111,7 @@ void register_ragged(py::module_& m) {
         .def_static("joined", &joined)
         .def_property_readonly("lengths", [](const Ragged& ragged) { return copied(ragged.lengths); })
         .def_property_readonly("order", [](const Ragged& ragged) { return copied(ragged.order); })
+        .def_property_readonly("places", &places)
         .def_readonly("rows", &Ragged::R)
         .def_property_readonly("sequences", [](const Ragged& ragged) { return ragged.lengths.size(); });
 }
