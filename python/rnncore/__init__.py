@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.clipping import clip_norm, clip_value
     from rnncore.ctc import CTC
     from rnncore.custom import Recurrent
+    from rnncore.delayed_stream import DelayedStream
     from rnncore.esn import ESN
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
@@ -69,6 +70,7 @@ __all__ = [
     "Callback",
     "Concat",
     "CrossEntropy",
+    "DelayedStream",
     "Dropout",
     "Embedding",
     "Frozen",
@@ -123,6 +125,7 @@ _LATER = {
     "custom": ("Recurrent",),
     "data": (),
     "decoding": (),
+    "delayed_stream": ("DelayedStream",),
     "esn": ("ESN",),
     "history": ("History",),
     "init": (),

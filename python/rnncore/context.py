@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []  # for recurrent layers
 
-MOST_ROWS = 1 << 15  # of windows that a call of the core runs in inference, unless one has more
+MOST_ROWS = 1 << 14  # of windows that a call of the core runs in inference, unless one has more
 
 
 class Windows(NamedTuple):

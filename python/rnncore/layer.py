@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rnncore import constructors, files
 from rnncore.online import stream_of
-from rnncore.streaming import Stages, States, Stream
+from rnncore.streaming import Stages, States
 from rnncore.views import Views
 
 if TYPE_CHECKING:
-    from rnncore.python_stream import PythonStream
+    from rnncore.online import AnyStream
 
 __all__ = ["Layer", "load"]
 
@@ -95,6 +95,7 @@ class Layer:
     resets: bool = False
     models: int | None = None
     _in_python: bool = False  # whether there are steps in Python, which the core's streams cannot run
+    _has_context: bool = False  # whether there are windows of steps, which those cannot run either
 
     def __init__(
         self,
@@ -206,7 +207,7 @@ class Layer:
         optimizer: Any = None,
         window: int = 20,
         clip_norm: float | None = None,
-    ) -> Stream | PythonStream:
+    ) -> AnyStream:
         """Pack the parameters as they are now, to take steps as they come, and to learn from them.
 
         Parameters
@@ -219,8 +220,8 @@ class Layer:
         Returns
         -------
         Stream
-            Gives the bits that the layer gives for whole sequences. It says which layers can be streamed. An
-            `OnlineStream` if there is a loss. A `PythonStream`, with the same methods, if a layer's step is in Python.
+            Gives the bits that the layer gives for whole sequences, and says which can be streamed. An `OnlineStream`
+            if there is a loss, a `PythonStream` if a step is in Python, a `DelayedStream` if layers have windows.
 
         Examples
         --------

@@ -48,6 +48,7 @@ class Container(Layer):
         if values:
             np.concatenate(values, axis=-1, out=self.flat_parameters)
         self._in_python = any(layer._in_python for layer in layers)
+        self._has_context = any(layer._has_context for layer in layers)
 
     def distinct(self) -> Iterator[tuple[int, Layer]]:
         """Each layer once, with its first index: one used twice shares its parameters with itself."""

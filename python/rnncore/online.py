@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +17,12 @@ from rnncore.clipping import clip_norm as clip
 from rnncore.streaming import Stages, State, Stream, _stateful, stages_of
 
 if TYPE_CHECKING:
+    from rnncore.delayed_stream import DelayedStream
     from rnncore.layer import Layer
     from rnncore.optim import Optimizer
     from rnncore.python_stream import PythonStream
+
+    AnyStream: TypeAlias = Stream | PythonStream | DelayedStream
 
 __all__ = ["Learnt", "OnlineStream"]
 
@@ -28,9 +31,15 @@ Array = NDArray[Any]
 
 def stream_of(
     model: Layer, batch_size: int | None, loss: Any, optimizer: Any, window: int, clip_norm: float | None
-) -> Stream | PythonStream:
+) -> AnyStream:
     """Return the stream that `Layer.stream` makes of these arguments."""
     learns = not (loss is None and optimizer is None and clip_norm is None)
+    if model._has_context:
+        from rnncore.delayed_stream import DelayedStream
+
+        if learns:
+            raise TypeError(f"model: expected layers without windows, to learn as they stream, got {model!r}")
+        return DelayedStream(model, batch_size)
     if model._in_python:
         from rnncore.python_stream import PythonStream
 

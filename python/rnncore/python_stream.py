@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnncore import files
 from rnncore._conversion import as_array, as_resets
-from rnncore.streaming import Stages, State, stages_of
+from rnncore.streaming import Stages, State, rows_of, stages_of
 
 if TYPE_CHECKING:
     from rnncore.layer import Layer
@@ -21,7 +21,61 @@ __all__ = ["PythonStream"]
 Array = NDArray[Any]
 
 
-class PythonStream:
+class RowsOfSteps:
+    """What streams in Python share: a model whose parameters are copied, and rows of input for it."""
+
+    def __init__(self, model: Layer, batch_size: int | None) -> None:
+        self._rows = rows_of(batch_size)
+        self._unbatched = batch_size is None
+        self._model = copy.deepcopy(model)
+        self._model.flat_parameters.flags.writeable = False
+        self.dtype = model.dtype
+        self._tokens = len(model.input_shape()) == 2
+
+    @property
+    def batch_size(self) -> int:
+        """The number of rows now; 1 if there is no axis N."""
+        return self._rows
+
+    @property
+    def input_size(self) -> int:
+        """I, the size of a row of input; of a token's vector, where tokens are taken."""
+        first: Any = self._model
+        while hasattr(first, "layers"):
+            first = first.layers[0]
+        size: int = first.output_size if self._tokens else first.input_size
+        return size
+
+    @property
+    def output_size(self) -> int:
+        """O, the number of outputs of a step."""
+        size: int = self._model.output_shape(self._model.input_shape())[-1]
+        return size
+
+    def _input(self, x: ArrayLike, steps: int) -> Array:
+        """Return x with an axis of the rows, checked."""
+        tokens = np.asarray(x)
+        if self._tokens and tokens.dtype.kind not in "iu":
+            raise TypeError(f"x: expected integers, the tokens, got {tokens.dtype} {tokens.shape}")
+        array = tokens if self._tokens else as_array("x", x, self.dtype)
+        batch = () if self._unbatched else (self._rows,)
+        T = array.shape[len(batch) : len(batch) + steps]
+        if len(T) < steps or array.shape != (*batch, *T, *(() if self._tokens else (self.input_size,))):
+            expected = (*batch, *("T",) * steps, *(() if self._tokens else (self.input_size,)))
+            raise ValueError(f"x: expected ({', '.join(map(str, expected))}), got {array.shape}")
+        return array[np.newaxis] if self._unbatched else array
+
+    def __repr__(self) -> str:
+        """Return what the stream runs, and for how many rows."""
+        rows = "" if self._unbatched else f", batch_size={self._rows}"
+        return f"{type(self).__name__}({self._model!r}{rows})"
+
+    def _check_batched(self, method: str) -> None:
+        if self._unbatched:
+            raise ValueError(f"{method}: expected a stream with a batch_size, of which this is none")
+
+
+class PythonStream(RowsOfSteps):
     """What `stream()` returns of a layer with a step in Python, a `Recurrent`, or of a model that has one.
 
     It has the methods of `Stream`, and gives the same results as whole calls, to the bits where a step gives a row the
@@ -67,43 +121,14 @@ class PythonStream:
     """
 
     def __init__(self, model: Layer, batch_size: int | None = None) -> None:
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 0
-        ):
-            raise ValueError(f"batch_size: expected an integer of at least 0 or None, got {batch_size!r}")
         _require_streamed(model, [])
-        self._model = copy.deepcopy(model)
-        self._model.flat_parameters.flags.writeable = False
-        self._unbatched = batch_size is None
-        self.dtype = model.dtype
-        self._tokens = len(model.input_shape()) == 2
-        self._rows = 1 if batch_size is None else int(batch_size)
+        super().__init__(model, batch_size)
         self._state = self._zeros(self._rows)
 
     def _zeros(self, rows: int) -> State:
         """Return the state before the first step."""
         shape = (rows, 0) if self._tokens else (rows, 0, self.input_size)
         return self._model.run(np.zeros(shape, np.int64 if self._tokens else self.dtype))[1]
-
-    @property
-    def batch_size(self) -> int:
-        """The number of rows now; 1 if there is no axis N."""
-        return self._rows
-
-    @property
-    def input_size(self) -> int:
-        """I, the size of a row of input; of a token's vector, where tokens are taken."""
-        first: Any = self._model
-        while hasattr(first, "layers"):
-            first = first.layers[0]
-        size: int = first.output_size if self._tokens else first.input_size
-        return size
-
-    @property
-    def output_size(self) -> int:
-        """O, the number of outputs of a step."""
-        size: int = self._model.output_shape(self._model.input_shape())[-1]
-        return size
 
     # ---------------------------------------------------------------------------------------------------- steps
 
@@ -137,19 +162,6 @@ class PythonStream:
     def learn(self, x: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None) -> NoReturn:
         """Raise ValueError: this stream does not learn."""
         raise ValueError("learn: expected a stream of compiled layers, made with a loss and an optimizer")
-
-    def _input(self, x: ArrayLike, steps: int) -> Array:
-        """Return x with an axis of the rows, checked."""
-        tokens = np.asarray(x)
-        if self._tokens and tokens.dtype.kind not in "iu":
-            raise TypeError(f"x: expected integers, the tokens, got {tokens.dtype} {tokens.shape}")
-        array = tokens if self._tokens else as_array("x", x, self.dtype)
-        batch = () if self._unbatched else (self._rows,)
-        T = array.shape[len(batch) : len(batch) + steps]
-        if len(T) < steps or array.shape != (*batch, *T, *(() if self._tokens else (self.input_size,))):
-            expected = (*batch, *("T",) * steps, *(() if self._tokens else (self.input_size,)))
-            raise ValueError(f"x: expected ({', '.join(map(str, expected))}), got {array.shape}")
-        return array[np.newaxis] if self._unbatched else array
 
     def _taken(self, x: Array, out: Array | None, mask: Array | None, of: Callable[[Array], Array]) -> Array:
         """Run the model on some steps, and go on from the new state if all was well."""
@@ -224,15 +236,6 @@ class PythonStream:
         return twin
 
     __copy__ = fork
-
-    def __repr__(self) -> str:
-        """Return what the stream runs, and for how many rows."""
-        rows = "" if self._unbatched else f", batch_size={self._rows}"
-        return f"{type(self).__name__}({self._model!r}{rows})"
-
-    def _check_batched(self, method: str) -> None:
-        if self._unbatched:
-            raise ValueError(f"{method}: expected a stream with a batch_size, of which this is none")
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self._rows:

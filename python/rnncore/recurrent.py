@@ -130,12 +130,9 @@ class _Recurrent(Layer):
         self.chunk = _size("chunk", chunk)
         if self.look_ahead is not None and not self.bidirectional:
             raise ValueError(f"look_ahead: expected None unless the layer is bidirectional, got {look_ahead}")
+        self._has_context = self.look_ahead is not None or self.look_back is not None
         if self.chunk > 1 and not self._has_context:
             raise ValueError(f"chunk: expected 1 unless there is a look_ahead or a look_back, got {chunk}")
-
-    @property
-    def _has_context(self) -> bool:
-        return self.look_ahead is not None or self.look_back is not None
 
     def _context(self, reverse: bool) -> int | None:
         """Return how many steps besides its own each output of a direction sees; None for all."""
@@ -596,7 +593,12 @@ class _Recurrent(Layer):
             return [Stack(self._spec(), weights, D, self.batch_first)]
         from rnncore.context import WindowedPass
 
-        return [WindowedPass(self, of_pass, reverse) for of_pass, reverse in zip(weights, (False, True), strict=False)]
+        return [
+            WindowedPass(self, of_pass, reverse)
+            if reverse or self.look_back is not None
+            else Stack(self._spec(), [of_pass], 1, self.batch_first)
+            for of_pass, reverse in zip(weights, (False, True)[:D], strict=True)
+        ]
 
     def _record_pass(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
         """Run a pass for training: y and final states, and what has `pull_back` of a `Recording`."""

@@ -39,6 +39,12 @@ States = Stateful | None | tuple["States", ...]
 
 def stages_of(layer: Layer, stages: Stages) -> States:
     """Append the stages of a layer, unless its class computes something else than the one that says them."""
+    check_class(layer)
+    return layer._stream_stages(stages)
+
+
+def check_class(layer: Layer) -> None:
+    """Raise for many networks, and if a layer's class computes something else than the one that says its stages."""
     if layer.models is not None:
         raise ValueError(f"model: expected one network, got {layer!r}")
     classes = type(layer).__mro__
@@ -48,7 +54,15 @@ def stages_of(layer: Layer, stages: Stages) -> States:
 
     if any(first(method) < first("_stream_stages") for method in ("__call__", "run", "_input", "_forward", "_rows")):
         raise TypeError(f"model: expected layers that can be streamed, got {layer!r}, of a class of its own")
-    return layer._stream_stages(stages)
+
+
+def rows_of(batch_size: int | None) -> int:
+    """Return the number of rows of a stream, whose batch axis is that of one row if it has none."""
+    if batch_size is None:
+        return 1
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 0:
+        raise ValueError(f"batch_size: expected an integer of at least 0 or None, got {batch_size!r}")
+    return int(batch_size)
 
 
 def _stateful(states: States) -> Iterator[Stateful]:
@@ -91,7 +105,8 @@ class Stream(_core.Stream):
     TypeError
         If a layer cannot be streamed.
     ValueError
-        If a layer is bidirectional, so that a step needs those after it, or of many networks.
+        If a layer is of many networks, or bidirectional, so that a step needs those after it: with a `look_ahead`,
+        `stream()` returns a `DelayedStream`.
 
     Examples
     --------
@@ -117,17 +132,14 @@ class Stream(_core.Stream):
     """
 
     def __init__(self, model: Layer, batch_size: int | None = None) -> None:
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 0
-        ):
-            raise ValueError(f"batch_size: expected an integer of at least 0 or None, got {batch_size!r}")
+        rows = rows_of(batch_size)
         stages: Stages = []
         self._states = stages_of(model, stages)
         self._model = repr(model)
         self.dtype = model.dtype
         self._unbatched = batch_size is None
         self._takes_tokens = bool(stages) and stages[0][0] == "embedding"
-        super().__init__(self._packed(stages), 1 if batch_size is None else int(batch_size), self._unbatched)
+        super().__init__(self._packed(stages), rows, self._unbatched)
 
     def _packed(self, stages: Stages) -> _core.Program:
         return _core.Program(self.dtype == np.float32, stages)
