@@ -86,18 +86,19 @@ class Windows(NamedTuple):
         ends = [*(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
         return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
 
-    def states(self, first: Parts, start: Parts | None) -> Parts:
+    def states(self, first: Parts, start: Parts | None, some: slice = slice(None)) -> Parts:
         """Return what windows begin with, of the states (N, size) of sequences and those after resets."""
+        sequence, fresh = self.sequence[some], self.fresh[some]
         found: list[Array | None] = []
         for a, b in zip(first, first if start is None else start, strict=True):
             given = a if a is not None else b
             if given is None:
                 found.append(None)
                 continue
-            state = np.zeros((len(self.sequence), given.shape[1]), given.dtype)
-            for part, own in ((a, ~self.fresh), (b, self.fresh)):
+            state = np.zeros((len(sequence), given.shape[1]), given.dtype)
+            for part, own in ((a, ~fresh), (b, fresh)):
                 if part is not None:
-                    state[own] = part[self.sequence[own]]
+                    state[own] = part[sequence[own]]
             found.append(state)
         return tuple(found)
 
@@ -152,21 +153,23 @@ class WindowedPass:
         mask, start = (resets[0], _alone(layer, resets[1])) if resets else (None, None)
         batch = Batch(series, rows, layer.batch_first)
         windows = batch.windows(self._reverse, mask, layer._context(self._reverse), layer.chunk)
-        first = windows.states(_alone(layer, state), start)
+        first = _alone(layer, state)
         y = np.empty((len(batch.x), layer._output_width), layer.dtype)
-        finals: list[list[Array]] = []
+        final = tuple(np.empty((1, len(batch.lengths), size), layer.dtype) for size in layer._state_sizes)
         for group in windows.groups(MOST_ROWS):
             steps, kept = windows.read(group)
             begin, end = int(steps.min(initial=len(batch.x))), int(steps.max(initial=-1)) + 1
             table = batch.x[begin : max(end, begin)]  # the part of the series that the group reads
-            part = layer._joined(tuple(None if a is None else a[np.newaxis, group] for a in first))
+            states = windows.states(first, start, group)
+            part = layer._joined(tuple(None if a is None else a[np.newaxis] for a in states))
             lengths = core.Ragged.joined(windows.length[group])
             result = self._stack.forward(Lookup(table, steps - begin, np.empty_like(table)), part, lengths)
             assert result is not None
             y[steps[kept]] = result[0][kept]
-            finals.append([a[0] for a in layer._parts(result[1])])
-        last = (np.concatenate(parts)[np.newaxis, windows.last] for parts in zip(*finals, strict=True))
-        return batch.series(y), layer._joined(tuple(last))
+            ends = (windows.last >= group.start) & (windows.last < group.stop)
+            for whole, of_group in zip(final, layer._parts(result[1]), strict=True):
+                whole[:, ends] = of_group[:, windows.last[ends] - group.start]
+        return batch.series(y), layer._joined(final)
 
     forward_with_resets = forward
 
