@@ -59,6 +59,18 @@ def test_agrees_with_the_oracle(layer, limits, dtype):
     assert_agrees(made, Call(made, ([7, 1, 9, 0][turn % 4], 3), form, STATES[turn % 3], RESETS[turn % 5], seed=turn))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("limits", CONTEXTS[1::2], ids=named)
+@pytest.mark.parametrize(("kind", "options"), LAYERS, ids=named)
+def test_agrees_with_the_oracle_in_every_form(kind, options, limits, dtype):
+    turns = itertools.cycle(itertools.product(STATES, RESETS, [1, 2], [1, 7, 16, 33]))
+    for seed, form in enumerate(FORMS):
+        state, resets, layers, H = next(turns)
+        shape = {"num_layers": layers, "batch_first": not form.startswith("time")}
+        made = layer_of(kind, {**options, **with_directions(limits), **shape}, 3, H, dtype)
+        assert_agrees(made, Call(made, (8, 3), form, state, resets, seed=seed))
+
+
 @pytest.mark.parametrize("limits", CONTEXTS[::2], ids=named)
 @pytest.mark.parametrize(("kind", "H"), [(rc.RNN, 17), (rc.LSTM, 33), (rc.GRU, 16)])
 def test_cells_agree_on_all_instruction_sets(kind, H, limits, isa):

@@ -467,7 +467,8 @@ class _Recurrent(Layer):
         y : ndarray, (N, T, output_size)
             Laid out like x; zero at padded steps. A list or a `Packed` if x is one.
         state : as the argument
-            Each sequence's state after its last valid step.
+            Each sequence's state after the step that is read last; with `look_ahead` or `look_back`, at the end of the
+            window of that step.
         """
         stack = self._pack()
         if reset_mask is not None or reset_state is not None:
