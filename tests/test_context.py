@@ -175,6 +175,24 @@ def test_bits_are_those_of_a_row_alone_whatever_threads_and_groups(limits, threa
     np.testing.assert_array_equal(layer(packed)[0].to_padded()[0], y)
 
 
+@pytest.mark.parametrize("limits", [{"look_ahead": 7}, {"look_back": 2, "chunk": 3}], ids=named)
+def test_gradients_have_the_same_bits_on_any_threads_and_again(limits, threads):
+    """With far more steps in windows than in the series, and without."""
+    layer = rc.LSTM(5, 33, 2, rng=0, **with_directions(limits))
+    x = series(T=40)
+    results = []
+    for count in (1, 3):
+        threads(count)
+        (y, state), pull_back = layer.vjp(x)
+        for _ in range(2):
+            layer.zero_gradients()
+            dx, dstate = pull_back(y, state)
+            results.append([layer.flat_gradients.copy(), dx, *dstate])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_padding_is_not_read():
     x = series()
     layer = rc.GRU(5, 8, bidirectional=True, look_ahead=3, rng=0)

@@ -96,6 +96,20 @@ def test_models(name):
     np.testing.assert_array_equal(y, expected)
 
 
+def test_a_step_in_python_before_it():
+    class Sum(rc.Recurrent):
+        def __init__(self, size):
+            self.size = size
+            super().__init__({}, size, size)
+
+        def step_vjp(self, x, h):
+            return (h + x, h + x), lambda dy, dh: (dy + dh, dy + dh)
+
+    model = rc.Sequential(Sum(5), rc.GRU(5, 4, bidirectional=True, look_ahead=2, rng=0))
+    stream, x = model.stream(batch_size=3), series()
+    np.testing.assert_array_equal(np.concatenate([stream.process(x), stream.flush()], axis=1), model(x))
+
+
 def test_tokens_and_the_last_step():
     model = rc.Sequential(rc.Embedding(7, 3, rng=0), rc.GRU(3, 4, bidirectional=True, look_ahead=2, rng=1))
     tokens = np.random.default_rng(2).integers(0, 7, (2, 6))
