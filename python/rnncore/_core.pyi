@@ -74,6 +74,71 @@ class Lookup:
     def shape(self) -> tuple[int, ...]:
         """The shape of the x that this stands for."""
 
+class Score:
+    dot: ClassVar[Score]
+    additive: ClassVar[Score]
+    location: ClassVar[Score]
+    def __init__(self, value: int) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Feed:
+    nothing: ClassVar[Feed]
+    output: ClassVar[Feed]
+    context: ClassVar[Feed]
+    def __init__(self, value: int) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+# y (N, T, C), weights (N, T, S), states (L, N, size), what is fed next (N, C)
+_Decoded = tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...], NDArray[Any] | None]
+
+class Decoder:
+    """Recurrent layers with an attention in their time loop, packed; the arrays are kept."""
+
+    def __init__(
+        self,
+        spec: Spec | Cell,
+        layers: list[tuple[NDArray[Any] | None, ...]],
+        score: Score,
+        feed: Feed,
+        w_q: NDArray[Any] | None,
+        v: NDArray[Any] | None,
+        w_c: NDArray[Any],
+        b_c: NDArray[Any],
+    ) -> None: ...
+    def forward(
+        self,
+        x: NDArray[Any],
+        state: tuple[NDArray[Any] | None, ...],
+        fed: NDArray[Any] | None,
+        lengths: NDArray[Any] | None,
+        memory: NDArray[Any],
+        keys: NDArray[Any] | None,
+        source_lengths: NDArray[Any],
+        source: NDArray[Any] | None,
+    ) -> _Decoded: ...
+    def record(
+        self,
+        x: NDArray[Any],
+        state: tuple[NDArray[Any] | None, ...],
+        fed: NDArray[Any] | None,
+        lengths: NDArray[Any] | None,
+        memory: NDArray[Any],
+        keys: NDArray[Any] | None,
+        source_lengths: NDArray[Any],
+    ) -> tuple[_Decoded, DecoderRecording]: ...
+
+class DecoderRecording:
+    # gradients of x, states, fed, memory, keys, w_q, v, w_c, b_c, and of the weights of each layer
+    def backward(
+        self, dy: NDArray[Any] | None, dstate: tuple[NDArray[Any] | None, ...], dfed: NDArray[Any] | None
+    ) -> tuple[Any, ...]: ...
+
 class Ragged:
     """Where the steps of sequences without padding lie in arrays of rows. Immutable."""
 

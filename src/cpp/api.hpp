@@ -203,6 +203,34 @@ struct ScanSummary {
     T* sum;      // (lines, C)
 };
 
+// How well a query q fits a step of a source, of which k_s is the key: kernels/attention.hpp has the formulas.
+enum class Score : int { dot, additive, location };
+
+// What rows attend to: a memory of numbers for each step of each source.
+template <class T>
+struct Attention {
+    Score score;
+    int64_t S, E, A;         // steps of the longest source; numbers of a step, and of a query
+    const T* memory;         // (sources, S, E)
+    const T* keys;           // (sources, S, A); not of `location`, where A is at least as long as any source
+    const int64_t* lengths;  // (sources) from 0 to S; what is behind is not read
+    const T* v;              // (A) of `additive`
+};
+
+template <class T>
+struct AttentionGradient {
+    const int64_t* source;  // (rows) of each row
+    const T* query;         // (rows, A)
+    const int64_t* weight_row;
+    const T* weights;   // (any, S), of row i at weight_row[i]
+    const T* dcontext;  // (rows, dcontext_stride), of which the first E columns are its
+    int64_t dcontext_stride;
+    T* dscores;  // (rows, S)
+    T* dquery;   // (rows, A)
+    T* dkeys;  // (sources, S, A) of `additive`, which are added to; those of `dot` are sums over rows of dscores and q
+    T* dv;     // (rows, A) of `additive`, added to
+};
+
 template <class T>
 struct CellKernels {
     int gates;
@@ -284,6 +312,12 @@ struct Kernels {
     // What the lines do to h going forward, and to its gradient going backward; states and dlast are not read.
     void (*summarize_scan)(const Scan<T>&, const ScanSummary<T>&, Span lines, Span channels);
     void (*summarize_scan_gradient)(const ScanGradient<T>&, const ScanSummary<T>&, Span lines, Span channels);
+    // Weights (any, S) of row i at weight_row[i], and context (rows, context_stride), of the rows' queries (rows, A).
+    void (*attend)(const Attention<T>&, int64_t rows, const int64_t* source, const T* query, const int64_t* weight_row,
+                   T* weights, T* context, int64_t context_stride);
+    void (*attend_gradient)(const Attention<T>&, int64_t rows, const AttentionGradient<T>&);
+    // out (M, columns) += sum_r left[r] right[r]' of `count` pairs of rows (M), (columns)
+    void (*sum_outer)(int64_t count, const T* const* left, const T* const* right, int64_t M, int64_t columns, T* out);
 };
 
 // A reservoir: H units with fixed sparse weights W (H, H), packed for a number of lanes. kernels/reservoir.hpp has its

@@ -1,8 +1,7 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, linear scans, streams, reservoirs, steps of optimisers, several threads inside a call, several
-// callers at
-// once, and fork. Prints what it did; exits with 1 if anything was wrong.
+// layers, affine layers, linear scans, decoders with attention, streams, reservoirs, steps of optimisers, several
+// threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -31,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "decoder.hpp"
 #include "dispatch.hpp"
 #include "engine.hpp"
 #include "linear.hpp"
@@ -619,6 +619,111 @@ Outputs<T> run(const LinearCase& c) {
     return outputs;
 }
 
+// --- decoders with attention --------------------------------------------------------------------------------------
+
+struct DecoderCase {
+    Spec spec;
+    Score score;
+    Feed feed;
+    int64_t layers, N, T, S, I, E, H;
+    Lengths lengths;
+
+    std::string name() const {
+        static const char* const scores[] = {"dot", "additive", "location"};
+        static const char* const feeds[] = {"nothing", "output", "context"};
+        char text[200];
+        std::snprintf(text, sizeof text, "decoder cell=%d layers=%d N=%d T=%d S=%d I=%d E=%d H=%d %s, feeds %s",
+                      static_cast<int>(spec.cell), static_cast<int>(layers), static_cast<int>(N), static_cast<int>(T),
+                      static_cast<int>(S), static_cast<int>(I), static_cast<int>(E), static_cast<int>(H),
+                      scores[static_cast<int>(score)], feeds[static_cast<int>(feed)]);
+        return text;
+    }
+};
+
+// Forward, forward with a tape, whose outputs must be the same bits, and backward.
+template <class T>
+Outputs<T> run(const DecoderCase& c) {
+    std::mt19937_64 random(42);
+    const int64_t N = c.N, steps = c.T, S = c.S, H = c.H, GH = gates_of(c.spec.cell) * H;
+    const Needs needs = needs_of<T>(c.spec, H, H);
+    const int states = states_of(c.spec.cell);
+    const bool own_keys = c.score == Score::additive;
+    DecoderWeights<T> weights;
+    weights.score = c.score, weights.feed = c.feed;
+    weights.I = c.I, weights.C = H, weights.E = c.score == Score::dot ? H : c.E;
+    weights.A = c.score == Score::location ? S + 2 : H;
+    const int64_t E = weights.E, A = weights.A, C = weights.C;
+    const int64_t fed = c.feed == Feed::nothing ? 0 : c.feed == Feed::output ? C : E;
+    std::vector<Values<T>> kept;
+    const auto draw = [&](int64_t n) -> T* {
+        kept.push_back(uniform<T>(random, n, 0.5));
+        return kept.back();
+    };
+    for (int64_t l = 0; l < c.layers; ++l) {
+        const int64_t I = l ? H : c.I + fed;
+        weights.layers.push_back(
+            {c.spec, I, H, H, draw(GH * I), draw(GH * H), draw(GH), l ? draw(GH) : nullptr, nullptr, nullptr});
+        if (needs.vectors) weights.layers.back().vectors = draw(needs.vectors);
+    }
+    if (c.score != Score::dot) weights.w_q = draw(A * H);
+    if (c.score == Score::additive) weights.v = draw(A);
+    weights.w_c = draw(C * (E + H)), weights.b_c = draw(C);
+
+    DecoderInput<T> input{};
+    input.x = draw(N * steps * c.I);
+    for (int s = 0; s < states; ++s) input.first[s] = draw(c.layers * N * H);
+    if (c.feed == Feed::output) input.first_fed = draw(N * C);
+    input.S = S;
+    input.memory = draw(N * S * E);
+    input.keys = own_keys ? draw(N * S * A) : c.score == Score::dot ? input.memory : nullptr;
+    const Values<int64_t> lengths = random_lengths(random, N, c.lengths == Lengths::zero ? 0 : steps),
+                          source_lengths = random_lengths(random, N, S);
+    input.source_length = source_lengths;
+    Layout layout{N, steps, true, false, nullptr};
+    if (c.lengths != Lengths::full) layout.lengths = lengths;
+
+    const Decoder<T> decoder(weights);
+    const auto new_output = [&](Outputs<T>& outputs) {
+        DecoderOutput<T> output{};
+        output.y = outputs.add("y", N * steps * C);
+        output.weights = outputs.add("weights", N * steps * S);
+        for (int s = 0; s < states; ++s) output.last[s] = outputs.add(kFinal[s], c.layers * N * H);
+        if (c.feed == Feed::output) output.last_fed = outputs.add("fed", N * C);
+        return output;
+    };
+    Outputs<T> outputs, inferred;
+    const DecoderOutput<T> output = new_output(outputs);
+    const DecoderTape<T> tape = decode_for_training(decoder, layout, input, output);
+    decode(decoder, layout, input, new_output(inferred));
+    check_same(inferred, outputs, "inference");
+
+    DecoderOutput<const T> cotangents{};
+    cotangents.y = draw(N * steps * C);
+    cotangents.weights = output.weights;
+    for (int s = 0; s < states; ++s) cotangents.last[s] = draw(c.layers * N * H);
+    if (c.feed == Feed::output) cotangents.last_fed = draw(N * C);
+    DecoderGradients<T> gradients{};
+    gradients.x = outputs.add("dx", N * steps * c.I);
+    gradients.memory = outputs.add("dmemory", N * S * E);
+    if (own_keys) gradients.keys = outputs.add("dkeys", N * S * A);
+    if (c.feed == Feed::output) gradients.first_fed = outputs.add("dfed", N * C);
+    if (weights.w_q) gradients.w_q = outputs.add("dw_q", A * H);
+    if (weights.v) gradients.v = outputs.add("dv", A);
+    gradients.w_c = outputs.add("dw_c", C * (E + H)), gradients.b_c = outputs.add("db_c", C);
+    T* first[kMaxStates];
+    for (int s = 0; s < states; ++s) first[s] = outputs.add("dfirst", c.layers * N * H);
+    for (int64_t l = 0; l < c.layers; ++l) {
+        Gradients<T>& to = gradients.layers.emplace_back();
+        to.w_ih = outputs.add("dw_ih", GH * weights.layers[static_cast<size_t>(l)].I);
+        to.w_hh = outputs.add("dw_hh", GH * H);
+        to.b_ih = outputs.add("db_ih", GH), to.b_hh = outputs.add("db_hh", GH);
+        if (needs.vectors) to.vectors = outputs.add("dvectors", needs.vectors);
+        for (int s = 0; s < states; ++s) to.first[s] = first[s] + l * N * H;
+    }
+    decode_backward(weights, input, tape, cotangents, gradients);
+    return outputs;
+}
+
 // --- linear scans -------------------------------------------------------------------------------------------------
 
 struct ScanCase {
@@ -972,6 +1077,30 @@ std::vector<ScanCase> cases_of_scans() {
     return all;
 }
 
+std::vector<DecoderCase> cases_of_decoders() {
+    std::vector<DecoderCase> all;
+    Options normalised;
+    normalised.layer_norm = true;
+    const Spec specs[] = {{Cell::lstm}, {Cell::gru}, {Cell::rnn_tanh}, {Cell::lstm_rows, normalised}, {Cell::mgu}};
+    size_t turn = 0;
+    const auto add = [&](int64_t N, int64_t T, int64_t S, int64_t H, Lengths lengths) {
+        for (const Score score : {Score::dot, Score::additive, Score::location}) {
+            for (const Feed feed : {Feed::nothing, Feed::output, Feed::context}) {
+                const int64_t layers = 1 + static_cast<int64_t>(turn % 2);
+                all.push_back({specs[turn++ % 5], score, feed, layers, N, T, S, 3, H + 2, H, lengths});
+            }
+        }
+    };
+    add(3, 5, 4, 7, Lengths::ragged);
+    add(1, 1, 1, 1, Lengths::full);
+    add(7, 6, 19, 33, Lengths::ragged);
+    add(2, 3, 0, 16, Lengths::full);
+    add(0, 3, 2, 5, Lengths::full);
+    add(3, 4, 2, 5, Lengths::zero);
+    add(24, 30, 12, 40, Lengths::ragged);  // for several threads
+    return all;
+}
+
 std::vector<LinearCase> cases_of_linear() {
     std::vector<LinearCase> all;
     const auto add = [&](int64_t N, int64_t T, int64_t I, int64_t O) {
@@ -1092,6 +1221,18 @@ void try_stack(const StackCase& c, const std::string& isa) {
 
 template <class T>
 void try_scan(const ScanCase& c, const std::string& isa) {
+    const std::string what = name_of<T>(isa, c.name());
+    set_num_threads(1);
+    const Outputs<T> expected = run<T>(c);
+    check_finite(expected, what);
+    for (const int threads : {2, 7}) {
+        set_num_threads(threads);
+        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
+    }
+}
+
+template <class T>
+void try_decoder(const DecoderCase& c, const std::string& isa) {
     const std::string what = name_of<T>(isa, c.name());
     set_num_threads(1);
     const Outputs<T> expected = run<T>(c);
@@ -1418,6 +1559,7 @@ int main(int argc, char** argv) {
     const std::vector<StackCase> stacks = some(cases_of_stacks(), thinned);
     const std::vector<LinearCase> affine = some(cases_of_linear(), thinned);
     const std::vector<ScanCase> scans = some(cases_of_scans(), thinned);
+    const std::vector<DecoderCase> decoders = some(cases_of_decoders(), thinned);
     const std::vector<StreamCase> streams = some(cases_of_streams(), thinned);
     std::vector<std::string> isas = available_isas();
     if (thinned) isas.resize(1);
@@ -1456,6 +1598,10 @@ int main(int argc, char** argv) {
             try_scan<float>(c, isa);
             try_scan<double>(c, isa);
         }
+        for (const DecoderCase& c : decoders) {
+            try_decoder<float>(c, isa);
+            try_decoder<double>(c, isa);
+        }
         for (const StreamCase& c : streams) {
             try_stream<float>(c, isa);
             try_stream<double>(c, isa);
@@ -1463,11 +1609,11 @@ int main(int argc, char** argv) {
         try_reservoirs(isa);
         std::printf(
             "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
-            "%d of an affine layer, %d linear scans, %d streams\n",
+            "%d of an affine layer, %d linear scans, %d decoders, %d streams\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
             static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
             static_cast<int>(2 * affine.size()), static_cast<int>(2 * scans.size()),
-            static_cast<int>(2 * streams.size()));
+            static_cast<int>(2 * decoders.size()), static_cast<int>(2 * streams.size()));
         std::fflush(stdout);
     }
     use_isa(available_isas()[0]);

@@ -1,6 +1,7 @@
 // rnncore._core: registers, nothing else. What each function does is said in _core.pyi and in the Python layer.
 #include "../dispatch.hpp"
 #include "controls.hpp"
+#include "decoder.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
 #include "losses.hpp"
@@ -17,6 +18,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::active_isa();  // a wrong RNNCORE_ISA is an error at import, not at the first call
     rnncore::register_controls(m);
     rnncore::register_layer(m);
+    rnncore::register_decoder(m);
     rnncore::register_linear(m);
     rnncore::register_losses(m);
     rnncore::register_many(m);

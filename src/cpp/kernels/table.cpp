@@ -1,4 +1,5 @@
 // The kernel table of one instruction set. Compiled once per ISA with RNNCORE_ISA naming it; exports one symbol.
+#include "attention.hpp"
 #include "cells/gru.hpp"
 #include "cells/gru_rows.hpp"
 #include "cells/ind_rnn.hpp"
@@ -158,7 +159,10 @@ constexpr Kernels<T> kernels() {
             scan<T>,
             scan_gradient<T>,
             summarize_scan<T>,
-            summarize_scan_gradient<T>};
+            summarize_scan_gradient<T>,
+            attend<T>,
+            attend_gradient<T>,
+            sum_outer<T>};
 }
 
 }  // namespace
