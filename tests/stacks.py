@@ -12,7 +12,7 @@ import numpy as np
 
 import rnncore as rc
 from rnncore import reference_cells
-from rnncore.layer import drop_mask, keep_mask
+from rnncore.masks import drop_mask, keep_mask
 from rnncore.ragged import Ragged
 
 _OF_BOTH = ("layer_norm", "gate_clip", "zoneout", "activation")

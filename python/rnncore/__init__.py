@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.plots import plot_attention
     from rnncore.python_stream import PythonStream
     from rnncore.scanning import scan, scan_vjp
+    from rnncore.seq2seq import Seq2Seq
     from rnncore.training import Trainer
 
 __version__ = "0.1.0"
@@ -95,6 +96,7 @@ __all__ = [
     "Recurrent",
     "Repeat",
     "Residual",
+    "Seq2Seq",
     "Sequential",
     "StepInfo",
     "Stream",
@@ -135,6 +137,7 @@ _LATER = {
     "plots": ("plot_attention",),
     "python_stream": ("PythonStream",),
     "scanning": ("scan", "scan_vjp"),
+    "seq2seq": ("Seq2Seq",),
     "schedules": (),
     "training": ("Trainer",),
 }

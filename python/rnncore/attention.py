@@ -190,6 +190,7 @@ def check_decoder(recurrent: _Recurrent) -> None:
         "skip": False,
         "learn_initial_state": False,
         "checkpoint_every": None,
+        "look_back": None,
         "models": None,
     }
     zoneout = any(recurrent._options.zoneout)

@@ -21,12 +21,12 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    x : ndarray, (n, T, ...)
+    x : ndarray, (n, T, ...), or a pair of such
         Inputs; zero at padded steps.
     targets : ndarray (n, ...) or (n, T, ...), list of ndarray, or None
         What the outputs are compared with: of each sequence, of each step (zero at padded ones), or one array of any
         length for each sequence, as CTC takes them.
-    lengths : ndarray of int64, (n,), or None
+    lengths : ndarray of int64, (n,), or a pair of such, or None
         Valid steps of each sequence. None: all T are.
     weights : ndarray (n,) or (n, T), or None
         How much each sequence or step counts in the loss. None: all alike.
@@ -35,9 +35,9 @@ class Batch(NamedTuple):
         start from zero.
     """
 
-    x: Array
+    x: Any
     targets: Any = None
-    lengths: Array | None = None
+    lengths: Any = None
     weights: Array | None = None
     carry: bool = False
 

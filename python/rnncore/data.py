@@ -3,6 +3,7 @@
 - `Sequences`: many sequences, of different lengths if need be, with targets of each sequence or of each step.
 - `Windows`: windows that slide over a long series, for forecasting.
 - `Streams`: a long series in contiguous streams, for truncated back-propagation with carried state.
+- `Pairs`: sources and targets of any lengths, for encoder-decoder networks.
 - `split` and `split_series` set data aside for validation.
 
 A data set has one method, ``epoch(rng)``, which returns the batches of one pass, each made when it is indexed; what has
@@ -26,6 +27,7 @@ A data set of one's own that makes its data up:
 """
 
 from rnncore.batches import Batch, DataSet, Epoch
+from rnncore.pairs import Pairs
 from rnncore.sequences import Sequences, split
 from rnncore.series import Streams, Windows, split_series
 
@@ -33,6 +35,7 @@ __all__ = [
     "Batch",
     "DataSet",
     "Epoch",
+    "Pairs",
     "Sequences",
     "Streams",
     "Windows",

@@ -11,7 +11,8 @@ from rnncore import constructors
 from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.constructors import SharedWithOptions
-from rnncore.layer import Array, _size, keep_mask
+from rnncore.layer import Array, _size
+from rnncore.masks import keep_mask
 from rnncore.options import Curve, Options, bound, curve, zoneout_probabilities
 from rnncore.recurrent import _Recurrent, _WithoutOptions
 

@@ -257,6 +257,9 @@ class Layer:
         """Return what the layer draws from in training, by its path in the model: what exact resumption must keep."""
         return {} if self.rng is None else {"": self.rng}
 
+    def on_step(self, step: int) -> None:
+        """Be told by a trainer that `step` updates have been made, before the gradient of the next."""
+
     # ------------------------------------------------------------------------------------------ description
 
     @classmethod
@@ -376,16 +379,6 @@ def _build(description: Mapping[str, Any]) -> Layer:
     if kind not in Layer._kinds:
         raise ValueError(f"expected a type of layer that is known here, got {kind!r}")
     return Layer._kinds[kind]._from_config(config)
-
-
-def drop_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Zero with a probability, else 1 / (1 - probability), so that the mean is 1."""
-    return keep_mask(rng, probability, shape, dtype) / (1.0 - probability if probability < 1.0 else 1.0)
-
-
-def keep_mask(rng: np.random.Generator, probability: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Zero with a probability, else 1."""
-    return (rng.random(shape, dtype=np.float32) >= probability).astype(dtype)
 
 
 def _no_state(layer: Layer, state: State) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from rnncore._conversion import Array, as_array
 from rnncore.calls import Call, of_pass
-from rnncore.layer import PullBack, State, drop_mask
+from rnncore.layer import PullBack, State
+from rnncore.masks import drop_mask
 from rnncore.merging import merged, merged_vjp
 
 if TYPE_CHECKING:

@@ -78,6 +78,11 @@ class Container(Layer):
             found |= {f"{index}.{path}" if path else str(index): rng for path, rng in layer.generators().items()}
         return found
 
+    def on_step(self, step: int) -> None:
+        """Be told of an update, and tell the layers."""
+        for _, layer in self.distinct():
+            layer.on_step(step)
+
     def config(self) -> dict[str, Any]:
         """Return the descriptions of the layers; the index of the first, for one that occurs again."""
         first = {id(layer): index for index, layer in self.distinct()}

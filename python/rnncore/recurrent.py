@@ -26,8 +26,9 @@ from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.calls import Call
 from rnncore.frozen import Frozen
-from rnncore.layer import Array, Layer, PullBack, State, _size, drop_mask
+from rnncore.layer import Array, Layer, PullBack, State, _size
 from rnncore.layerwise import Layers, Pass
+from rnncore.masks import drop_mask
 from rnncore.options import Options, probability
 from rnncore.ragged import Ragged, is_list, run_list, vjp_list
 from rnncore.streaming import Stages, Stateful, States

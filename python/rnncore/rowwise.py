@@ -10,7 +10,8 @@ from numpy.typing import DTypeLike
 from rnncore import _core
 from rnncore._conversion import as_real
 from rnncore.affine import activation_of
-from rnncore.layer import Array, _size, drop_mask
+from rnncore.layer import Array, _size
+from rnncore.masks import drop_mask
 from rnncore.stateless import RowWise
 from rnncore.streaming import Stages
 

@@ -141,6 +141,7 @@ class Trainer:
     ) -> tuple[float, float, State, Any]:
         """Add the gradients of a batch to the model's: loss, weight, new state, outputs."""
         x = self._without_lists(x)
+        self.model.on_step(self.optimizer.steps)
         (outputs, state), pull_back = self.model.vjp(x, state, lengths)
         if lengths is not None:
             lengths = self.model.output_lengths(lengths)
