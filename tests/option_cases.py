@@ -21,7 +21,14 @@ ACTIVATIONS = [
 ]  # fmt: skip
 _UNBOUNDED = {"identity", "relu", "softplus", "elu", "affine", "leaky_relu", "thresholded_relu"}
 
+_DEEP = [
+    {"transition_depth": 2},
+    {"transition_depth": 2, "shortcut": True},
+    {"transition_depth": 3, "shortcut": True, "layer_norm": True, "recurrent_dropout": 0.3},
+    {"transition_depth": 3, "zoneout": 0.3, "gate_clip": 0.6, "bias": False},
+]
 _OF_ALL = [
+    *_DEEP,
     {"layer_norm": True},
     {"gate_clip": 0.6},
     {"zoneout": 0.3},
@@ -45,12 +52,17 @@ SINGLE: list[tuple[type, dict[str, Any]]] = [
             {"coupled_gates": True},
             {"coupled_gates": True, "peephole": True},
             {"cell_clip": 0.4},
+            {"transition_depth": 2, "peephole": True, "cell_clip": 0.4, "layer_norm": True},
+            {"transition_depth": 3, "coupled_gates": True, "peephole": True, "shortcut": True},
+            {"transition_depth": 8, "shortcut": True},
             {"zoneout": (0.5, 0.0)},
             {"zoneout": (0.0, 0.5)},
         ]
     ),
     *((rc.GRU, options) for options in [*_OF_ALL, {"reset_after": False}, {"reset_after": False, "zoneout": 0.3}]),
-    *((rc.GRU, {"reset_after": False, **options}) for options in _OF_ALL[:5:2]),
+    *((rc.GRU, {"reset_after": False, **options}) for options in _OF_ALL[4:9:2]),
+    *((rc.GRU, {"reset_after": False, **options}) for options in _DEEP),
+    (rc.MGU, {"transition_depth": 4, "shortcut": True}),
     *((rc.MGU, options) for options in [{}, *_OF_ALL]),
     *(
         (kind, options)
@@ -137,6 +149,9 @@ class Combination:
                 options["zoneout"] = (options["zoneout"], float(rng.uniform(0, 1)))
         if self.kind is rc.GRU:
             options["reset_after"] = chance(0.5)
+        if "proj_size" not in options and chance(0.3):
+            options["transition_depth"] = int(rng.integers(2, 4))
+            options["shortcut"] = chance(0.5)
         self.options = options
         self.shape = one_of(STEPS[1:] if chance(0.9) else [0]), one_of(BATCHES), one_of(INPUTS), one_of(HIDDEN)
         self.form, self.state, self.resets = one_of(FORMS), one_of(STATES), one_of(RESETS)

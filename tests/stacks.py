@@ -66,7 +66,9 @@ def cell_of(layer):
     options = {name: getattr(layer, name) for name in _OPTIONS.get(kind, ())}
     if kind is rc.IndRNN:
         options["activation"] = layer.nonlinearity
-    return getattr(reference_cells, kind.__name__)(**options)
+    cell = getattr(reference_cells, kind.__name__)(**options)
+    depth = getattr(layer, "transition_depth", 1)
+    return cell if depth == 1 else reference_cells.Deep(cell, depth, shortcut=layer.shortcut)
 
 
 @dataclass

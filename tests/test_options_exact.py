@@ -21,6 +21,10 @@ LAYERS = [
     (rc.LSTM, {"coupled_gates": True, "proj_size": 3, "layer_norm": True, "peephole": True}),
     (rc.LSTM, {"zoneout": (0.2, 0.5), "recurrent_dropout": 0.2, "input_dropout": 0.3, "coupled_gates": True}),
     (rc.LSTM, {"skip": True, "num_layers": 3}),  # of the plain cell
+    (rc.RNN, {"transition_depth": 3, "shortcut": True, "leak": 0.7, "recurrent_dropout": 0.2}),
+    (rc.LSTM, {"transition_depth": 2, "shortcut": True, "peephole": True, "layer_norm": True, **STACKED}),
+    (rc.GRU, {"transition_depth": 2, "shortcut": True, "zoneout": 0.3}),
+    (rc.MGU, {"transition_depth": 2, "gate_clip": 0.8}),
     (rc.GRU, {"recurrent_activation": "hard_sigmoid", "activation": ("elu", 0.5), "layer_norm": True, **STACKED}),
     (rc.GRU, {"reset_after": False, "gate_clip": 0.9}),
     (rc.GRU, {"reset_after": False, "layer_norm": True, "zoneout": 0.4, "recurrent_dropout": 0.3, **STACKED}),

@@ -15,6 +15,7 @@ from rnncore.reference_cells import (
     RNN,
     SLSTM,
     SRU,
+    Deep,
     IndRNN,
     MinGRU,
     MinLSTM,
@@ -28,11 +29,12 @@ T, N, I, H = 5, 4, 3, 4
 RAGGED = np.array([3, 5, 0, 1])
 
 GATED = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "gru-before": lambda **o: GRU(reset_after=False, **o), "mgu": MGU}
+DEEP = {"deep-gru": lambda **o: Deep(GRU(**o), 2), "deep-lstm": lambda **o: Deep(LSTM(**o), 3, shortcut=True)}
 OTHERS = {
     "slstm": SLSTM, "indrnn": IndRNN, "indrnn-tanh": lambda: IndRNN(activation="tanh"), "mingru": MinGRU,
     "minlstm": MinLSTM, "sru": SRU, "qrnn": QRNN, "lru": LRU, "lru-real": lambda: LRU(complex=False),
 }  # fmt: skip
-CELLS = GATED | OTHERS
+CELLS = GATED | DEEP | OTHERS
 FULL = {"activation": "softsign", "recurrent_activation": "hard_sigmoid", "layer_norm": True, "gate_clip": 1.2}
 each_cell = pytest.mark.parametrize("name", CELLS)
 each_gated = pytest.mark.parametrize("name", GATED)
@@ -138,6 +140,22 @@ def test_gradients_with_options(name):
     Case(GATED[name](zoneout=(0.1, 0.2), **FULL)).check_gradients(lengths=RAGGED)
 
 
+@each_gated
+@pytest.mark.parametrize(("depth", "shortcut"), [(2, False), (2, True), (3, True)])
+def test_gradients_of_deep_transitions(name, depth, shortcut):
+    Case(Deep(GATED[name](), depth, shortcut=shortcut), resets=True).check_gradients(lengths=RAGGED)
+    cell = Deep(GATED[name](zoneout=(0.1, 0.2), **FULL), depth, shortcut=shortcut)
+    Case(cell, resets=True, masked=True).check_gradients()
+
+
+@each_gated
+def test_a_transition_of_depth_one_is_the_cell(name):
+    case = Case(GATED[name](zoneout=0.2, **FULL))
+    plain = case.run()
+    case.cell = Deep(case.cell, 1)
+    assert_same(case.run(), plain)
+
+
 def test_gradients_where_sru_needs_no_skip():
     case = Case(SRU(), inputs=H, masked=True)
     assert case.weights["weight_ih"].shape == (3 * H, H)
@@ -184,7 +202,11 @@ def random_cell(rng):
             "coupled_gates": some([False, True]),
             "cell_clip": some([None, 0.7]),
         }
-    return GATED[name](**options), {"masked": some([False, True]), "resets": some([False, True])}
+    cell = GATED[name](**options)
+    if not cell.proj_size and some([False, True, False]):
+        depth = int(rng.integers(1, 4))
+        cell = Deep(cell, depth, shortcut=depth > 1 and some([False, True]))
+    return cell, {"masked": some([False, True]), "resets": some([False, True])}
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -655,6 +677,40 @@ def test_lstm_with_all_options_by_its_definition():
         return h, h, 0.3 * c + 0.7 * new
 
     assert_is(case, step)
+
+
+def test_deep_transition_rnn_by_its_definition():
+    # h' = act(U_2 act(W x + U_1 h + b) + b_2 + S h)
+    case = Case(Deep(RNN(activation="softsign"), 2, shortcut=True))
+    w = case.weights
+    act = activation("softsign")[0]
+    (h,) = case.state
+    y, (h_n,), _ = case.run()
+    for t in range(T):
+        inner = act(case.x[:, t] @ w["weight_ih"].T + h @ w["weight_hh"].T + w["bias_ih"] + w["bias_hh"])
+        a = inner @ w["weight_transition2"].T + w["bias_transition2"] + h @ w["weight_shortcut"].T
+        h = act(a)
+        assert_close([y[:, t]], [h])
+    assert_close([h_n], [h])
+
+
+def test_deep_transition_is_a_step_without_inputs_more():
+    # every other step of a cell whose inputs there are of zeros and whose matrices take turns: here one for both
+    case = Case(Deep(LSTM(), 2))
+    w = case.weights
+    w["weight_transition2"], w["bias_transition2"] = w["weight_hh"].copy(), w["bias_hh"] + w["bias_ih"]
+    y, final, _ = case.run()
+    spread = np.zeros((N, 2 * T, I))
+    spread[:, ::2] = case.x
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    y_spread, final_spread, _ = layer(LSTM(), spread, {n: w[n] for n in names}, case.state)
+    assert_close([y, *final], [y_spread[:, 1::2], *final_spread])
+
+
+@pytest.mark.parametrize(("depth", "shortcut"), [(0, False), (1, True)])
+def test_wrong_depths_are_refused(depth, shortcut):
+    with pytest.raises(ValueError, match=r"^transition_depth: "):
+        Deep(RNN(), depth, shortcut=shortcut)
 
 
 def test_indrnn_by_its_definition():

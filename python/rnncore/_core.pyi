@@ -183,11 +183,14 @@ class Spec:
         take_h: float,
         take_c: float,
         skip: bool,
+        depth: int,
+        shortcut: bool,
         /,
     ) -> None:
         """Activations come with alpha and beta, bounds are 0 for none, and the shares of new states 1 for all.
 
-        With `skip`, the layers of a stack but the first add what they read to their output.
+        With `skip`, the layers of a stack but the first add what they read to their output. `depth` and `shortcut` are
+        those of the transition of a step.
         """
 
 class Recording:
@@ -261,7 +264,7 @@ def forward_layer(
     resets: tuple[object, tuple[object, ...]] | None,
     /,
 ) -> tuple[NDArray[Any], ...] | None:
-    """As `forward`, of any cell: weights (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors), and an array for each state.
+    """As `forward`, of any cell: weights as in `Stack`, and an array for each state.
 
     resets: a mask, bool and laid out like the steps of x, that is true where states start anew, and those states.
     """
@@ -297,7 +300,7 @@ class Stack:
     ) -> None:
         """Pack the weights of every pass: layer by layer, and in each direction by direction.
 
-        Those of a pass are a tuple (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors).
+        Those of a pass are a tuple (w_ih, w_hh, b_ih, b_hh) or (..., w_inner, b_inner, vectors).
         """
 
     def forward(self, x: object, state: object, lengths: object, /) -> tuple[NDArray[Any], Any] | None:

@@ -148,12 +148,12 @@ class SRU(_Elementwise):
     def _core_weights(self) -> list[tuple[Array | None, ...]]:
         H = self.hidden_size
         weights: list[tuple[Array | None, ...]] = []
-        for w, u, b, c, projection, vectors in self._weights:
+        for w, u, b, *rest in self._weights:
             assert w is not None
             if len(w) < 4 * H:
                 w = np.concatenate([w, np.eye(H, dtype=self.dtype)])
                 b = None if b is None else np.concatenate([b, np.zeros(H, self.dtype)])
-            weights.append((w, u, b, c, projection, vectors))
+            weights.append((w, u, b, *rest))
         return weights
 
     def _add_gradients(self, index: int, dweights: tuple[Array | None, ...]) -> None:

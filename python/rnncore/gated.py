@@ -31,6 +31,17 @@ _OPTIONS = """    layer_norm : bool
     gate_clip : float, optional
         Bound of what goes into a gate, +-`gate_clip`: the attribute clip of ONNX. Default: none.
 """
+_DEPTH = """    transition_depth : int
+        How many transitions a step has: the cell's own step again, without an input, on what the one before made of the
+        states (Pascanu et al. 2014; of GRU, Miceli Barone et al. 2017), each with weights of its own,
+        ``weight_transition2_l0`` (G*H, H) and ``bias_transition2_l0`` (G*H,) in the place of those with hh, and vectors
+        of its own, as ``weight_norm_transition2_l0``. Up to 8, or 4 where a transition has two products, as in MGU and
+        GRU with `reset_after` False. Default: 1.
+    shortcut : bool
+        Whether the last transition sees h as it was before the step: its input is ``weight_shortcut_l0`` h, (G*H, H).
+        Needs two transitions. Default: False.
+"""
+_MOST_PRODUCTS = 8  # of the transitions of a step
 _ZONEOUT = """    zoneout : float
         Probability from 0 to 1 with which a unit keeps its state at a step (Krueger et al. 2017): drawn in `vjp`;
         a call mixes the old and the new state in these proportions. Default: 0.
@@ -41,6 +52,7 @@ class _Gated(_Recurrent):
     """What the layers here share: options that the core runs row by row, where there are any."""
 
     _row_cell: Cell  # the cell that takes options
+    _products = 1  # of one transition
     _activation_name = "activation"  # of the argument
 
     def _set_options(
@@ -51,6 +63,8 @@ class _Gated(_Recurrent):
         layer_norm: bool,
         gate_clip: float | None,
         zoneout: float | tuple[float, float],
+        transition_depth: int,
+        shortcut: bool,
         **more: Any,
     ) -> None:
         """Check the options and keep them, before the parameters are made. `more` are those of one cell alone."""
@@ -59,8 +73,22 @@ class _Gated(_Recurrent):
         self.layer_norm = bool(layer_norm)
         self.gate_clip = bound("gate_clip", gate_clip)
         self.zoneout, probabilities = zoneout_probabilities(zoneout, self._states)
+        self.transition_depth = _size("transition_depth", transition_depth)
+        self.shortcut = bool(shortcut)
+        most = _MOST_PRODUCTS // self._products
+        if self.transition_depth > most:
+            raise ValueError(f"transition_depth: expected at most {most} of this cell, got {transition_depth}")
+        if self.shortcut and self.transition_depth == 1:
+            raise ValueError("shortcut: expected False where transition_depth is 1, got True")
         self._options = Options(
-            act, gate, layer_norm=self.layer_norm, gate_clip=self.gate_clip, zoneout=probabilities, **more
+            act,
+            gate,
+            layer_norm=self.layer_norm,
+            gate_clip=self.gate_clip,
+            zoneout=probabilities,
+            depth=self.transition_depth,
+            shortcut=self.shortcut,
+            **more,
         )
 
     def _spec(self, training: bool = False) -> Spec | Cell:
@@ -81,7 +109,25 @@ class _Gated(_Recurrent):
         else:
             self._cell = plain
 
+    @property
+    def _transitions(self) -> range:
+        """Numbers of the transitions of a step after the first."""
+        return range(2, self.transition_depth + 1)
+
+    def _matrix_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
+        GH, H = self._gates * self.hidden_size, self.hidden_size
+        shapes = super()._matrix_shapes(I)
+        shapes |= {f"weight_transition{k}": (GH, H) for k in self._transitions}
+        if self.shortcut:
+            shapes["weight_shortcut"] = (GH, H)
+        return shapes | {f"bias_transition{k}": (GH,) for k in self._transitions}
+
     def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        first = self._vectors_of_transition()
+        more = {f"{name}_transition{k}": shape for k in self._transitions for name, shape in first.items()}
+        return first | more
+
+    def _vectors_of_transition(self) -> dict[str, tuple[int, ...]]:
         if not self.layer_norm:
             return {}
         GH = self._gates * self.hidden_size
@@ -125,6 +171,7 @@ class RNN(_Gated):
         Share of the new state at a step, in (0, 1]. Default: 1.
 """
         + _OPTIONS
+        + _DEPTH
         + _ZONEOUT
     )
 
@@ -143,11 +190,19 @@ class RNN(_Gated):
         layer_norm: bool = False,
         gate_clip: float | None = None,
         zoneout: float = 0.0,
+        transition_depth: int = 1,
+        shortcut: bool = False,
         **shared: Unpack[SharedWithOptions],
     ) -> None:
         self.leak = number("leak", leak, "in (0, 1]")
         self._set_options(
-            activation=nonlinearity, layer_norm=layer_norm, gate_clip=gate_clip, zoneout=zoneout, leak=self.leak
+            activation=nonlinearity,
+            layer_norm=layer_norm,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+            transition_depth=transition_depth,
+            shortcut=shortcut,
+            leak=self.leak,
         )
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
 
@@ -168,6 +223,8 @@ class GateOptions(SharedWithOptions, total=False):
     recurrent_activation: Curve
     layer_norm: bool
     gate_clip: float | None
+    transition_depth: int
+    shortcut: bool
 
 
 class _SeveralGates(_Gated):
@@ -188,6 +245,8 @@ class _SeveralGates(_Gated):
         layer_norm: bool = False,
         gate_clip: float | None = None,
         zoneout: float | tuple[float, float] = 0.0,
+        transition_depth: int = 1,
+        shortcut: bool = False,
         **shared: Unpack[SharedWithOptions],
     ) -> None:
         self._set_options(
@@ -196,6 +255,8 @@ class _SeveralGates(_Gated):
             layer_norm=layer_norm,
             gate_clip=gate_clip,
             zoneout=zoneout,
+            transition_depth=transition_depth,
+            shortcut=shortcut,
             **self._own_options(),
         )
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
@@ -251,6 +312,7 @@ class LSTM(_SeveralGates):
             "(G*H,) each, and the cell state where h is made of it:\n        ``weight_norm_c_l0`` and"
             " ``bias_norm_c_l0``, (H,). Default",
         )
+        + _DEPTH
         + _ZONEOUT.replace("float\n", "float or (float, float)\n").replace(
             "Default: 0.", "Or two, of h\n        and of c. Default: 0."
         )
@@ -293,6 +355,14 @@ class LSTM(_SeveralGates):
             **options,
         )
 
+    def _set_options(self, **options: Any) -> None:
+        super()._set_options(**options)
+        if self.proj_size and self.transition_depth > 1:
+            raise ValueError(
+                f"proj_size: expected 0 where transition_depth is {self.transition_depth}, since transitions are from H"
+                f" numbers to H, got {self.proj_size}"
+            )
+
     def _own_options(self) -> dict[str, Any]:
         return {"peephole": self.peephole, "cell_clip": self.cell_clip}
 
@@ -307,12 +377,12 @@ class LSTM(_SeveralGates):
         projection = {"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {}
         return super()._matrix_shapes(I) | projection
 
-    def _vector_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _vectors_of_transition(self) -> dict[str, tuple[int, ...]]:
         H = self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
         if self.peephole:
             shapes["weight_peephole"] = ((self._gates - 1) * H,)
-        shapes |= super()._vector_shapes()
+        shapes |= super()._vectors_of_transition()
         if self.layer_norm:
             shapes |= {"weight_norm_c": (H,), "bias_norm_c": (H,)}
         return shapes
@@ -345,6 +415,7 @@ class GRU(_SeveralGates):
 """
         + _ACTIVATIONS
         + _OPTIONS
+        + _DEPTH
         + _ZONEOUT
     )
 
@@ -364,6 +435,7 @@ class GRU(_SeveralGates):
     ) -> None:
         self.reset_after = bool(reset_after)
         self._row_cell = Cell.gru_rows if self.reset_after else Cell.gru_before
+        self._products = 1 if self.reset_after else 2
         super().__init__(
             input_size,
             hidden_size,
@@ -398,7 +470,8 @@ class MGU(_SeveralGates):
 
     _gates = 2
     _row_cell = Cell.mgu
-    _options_doc = _ACTIVATIONS + _OPTIONS + _ZONEOUT
+    _products = 2
+    _options_doc = _ACTIVATIONS + _OPTIONS + _DEPTH + _ZONEOUT
 
 
 class SLSTM(_WithoutOptions):

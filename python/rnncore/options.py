@@ -85,6 +85,8 @@ class Options(NamedTuple):
     cell_clip: float | None = None
     zoneout: tuple[float, float] = (0.0, 0.0)
     leak: float = 1.0
+    depth: int = 1
+    shortcut: bool = False
 
     def spec(self, cell: Cell, training: bool, skip: bool) -> Spec:
         """Return what the core takes. In training masks do what in inference is done by their mean."""
@@ -100,4 +102,6 @@ class Options(NamedTuple):
             self.leak * h,
             c,
             skip,
+            self.depth,
+            self.shortcut,
         )

@@ -192,12 +192,13 @@ class _Recurrent(Layer):
         shapes: dict[str, tuple[int, ...]] = {}
         for k, suffix, _ in self._passes():
             I = self.input_size if k == 0 else self._merged_width
-            of_pass = self._matrix_shapes(I) | self._vector_shapes()
+            matrices = self._matrix_shapes(I)
+            of_pass = matrices | self._vector_shapes()
             if self.learn_initial_state:
                 sizes = zip(self._state_names, self._state_sizes, strict=True)
                 of_pass |= {f"initial_{name}": (size,) for name, size in sizes}
             for name, shape in of_pass.items():
-                if self.bias or name not in ("bias_ih", "bias_hh"):
+                if self.bias or name not in matrices or not name.startswith("bias_"):
                     shapes[name + suffix] = shape
         return shapes
 
@@ -209,18 +210,27 @@ class _Recurrent(Layer):
     def _arrays_of_passes(self, views: Mapping[str, Array], flat: Array) -> list[tuple[Array | None, ...]]:
         """Return what the core takes for the weights of every pass."""
         of_passes: list[tuple[Array | None, ...]] = []
-        vectors, matrices = list(self._vector_shapes()), self._matrix_shapes(1)
+        outer = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        matrices = self._matrix_shapes(1)
+        inner = [name for name in matrices if name not in outer]
         ends = dict(zip(self._shapes, itertools.accumulate(map(math.prod, self._shapes.values())), strict=True))
+
+        def block(names: list[str], suffix: str) -> Array | None:
+            """Return parameters that lie one after the other as one array."""
+            present = [name + suffix for name in names if name + suffix in self._shapes]
+            if not present:
+                return None
+            shape, end = self._shapes[present[0]], ends[present[-1]]
+            array = flat[..., ends[present[0]] - math.prod(shape) : end]
+            return array.reshape(-1, shape[1]) if len(shape) == 2 else array
+
         for _, suffix, _ in self._passes():
-            arrays = [
-                views.get(name + suffix) if name in matrices else None
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-            ]
-            block = None
-            if vectors:  # they lie one after the other
-                first, end = vectors[0] + suffix, ends[vectors[-1] + suffix]
-                block = flat[..., ends[first] - math.prod(self._shapes[first]) : end]
-            of_passes.append((*arrays[:4],) if self._plain else (*arrays, block))
+            arrays = [views.get(name + suffix) if name in matrices else None for name in outer]
+            if not self._plain:
+                arrays.append(block([name for name in inner if name.startswith("weight_")], suffix))
+                arrays.append(block([name for name in inner if name.startswith("bias_")], suffix))
+                arrays.append(block(list(self._vector_shapes()), suffix))
+            of_passes.append(tuple(arrays))
         return of_passes
 
     def _core_weights(self) -> list[tuple[Array | None, ...]]:

@@ -1,7 +1,8 @@
 """The specification of every cell and every option: one layer in one direction, in float64 NumPy.
 
-`layer` runs the cells of `reference_gated`, which have a dense recurrent matrix, and of `reference_elementwise`, which
-have none. Nothing here is fast, and nothing here uses the compiled core.
+`layer` runs the cells of `reference_gated`, which have a dense recurrent matrix, those that `reference_deep` makes of
+them, and those of `reference_elementwise`, which have none. Nothing here is fast, and nothing here uses the compiled
+core.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rnncore.reference_deep import Deep
 from rnncore.reference_elementwise import LRU, QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from rnncore.reference_gated import GRU, LSTM, MGU, RNN, SLSTM
 from rnncore.reference_loop import Array, Masks, OptionalArray, Parameters, Pull, State, run_layer
@@ -23,6 +25,7 @@ __all__ = [
     "RNN",
     "SLSTM",
     "SRU",
+    "Deep",
     "IndRNN",
     "MinGRU",
     "MinLSTM",

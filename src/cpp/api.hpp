@@ -56,7 +56,8 @@ struct Forward {
     int64_t kept_from;            // its first packed row is row 0 of `saved`, and the states before it are rows [0, N)
     T* states[kMaxStates];        // (N + rows kept, state) if keep, otherwise two slots (2, N, state)
     T* saved;                     // (rows kept, saved) if keep
-    T* operands[kMaxProducts];    // (rows kept, K) if keep: what the products multiply; null where that is h itself
+    T* operands[kMaxProducts];    // (rows kept, K) if keep: what the products multiply; null where that is h itself,
+                                  // and where it is the operand of another
 };
 
 template <class T>

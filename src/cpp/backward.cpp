@@ -119,17 +119,24 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     T *dx_gates, *du_own[kMaxProducts] = {}, *du_next, *carry[kMaxStates] = {}, *u[kMaxProducts] = {}, *w, *packed_b,
                  *dx, *table_gates, *vector_sums, *cells, *no_sums;
     int64_t du_stride[kMaxProducts] = {}, sum_size = 0;
-    Arrays<T> workspace;
+    constexpr int kMostArrays = 11 + kMaxStates + 4 * kMaxProducts;
+    Arrays<T, kMostArrays> workspace;
     workspace.add(dx_gates, chunk_rows * GH);
     for (int p = 0; p < needs.products; ++p) {
         const Product& product = needs.product[p];
-        const bool own = product.projects || needs.split_gradient;
-        du_stride[p] = product.projects ? product.columns : GH;
-        if (own) workspace.add(du_own[p], chunk_rows * du_stride[p]);
+        du_stride[p] = product.own > 0 ? product.own : p > 0 ? du_stride[p - 1] : GH;
+        if (product.own > 0) workspace.add(du_own[p], chunk_rows * product.own);
         if (must_pack(product.K)) workspace.add(u[p], product.columns * round_up(product.K, kernels.lanes));
-        T* of_bias = product.projects ? nullptr : gradients.b_hh + product.first;
-        sum[1 + p] = {product.K + 1, product.columns, gradients.of(product), of_bias, nullptr, du_stride[p], 0, 0,
-                      nullptr,       nullptr};
+        sum[1 + p] = {product.K + 1,
+                      product.columns,
+                      gradients.of(product),
+                      gradients.bias_of(product),
+                      nullptr,
+                      du_stride[p],
+                      0,
+                      0,
+                      nullptr,
+                      nullptr};
         sum_size = std::max(sum_size, product.columns);
     }
     each_state([&](int s, int64_t size) {
@@ -162,8 +169,10 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     workspace.allocate();
     T* du[kMaxProducts] = {};
     sum[0].b = dx_gates;
+    T* du_memory = dx_gates;
     for (int p = 0; p < needs.products; ++p) {
-        sum[1 + p].b = du[p] = du_own[p] ? du_own[p] : dx_gates + needs.product[p].first;
+        if (du_own[p]) du_memory = du_own[p];
+        sum[1 + p].b = du[p] = du_memory + needs.product[p].at;
         if (!sum[1 + p].sums) sum[1 + p].sums = no_sums;
     }
     const auto outer = [&](const Sum& of, int64_t rows) {
@@ -252,14 +261,17 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                 chunk.chunk = {begin, end};
                 // what the sums are taken of: x, the states before the steps, or operands that were kept
                 const int64_t kept = batch.offset[begin] - batch.offset[chunk.kept_from];
+                const auto operands_of = [&](int p) -> const T* {
+                    return group.kept->operands[needs.product[p - 1].operand];
+                };
                 const auto a = [&](int p) -> const T* {
                     if (p == 0) return input.x;
-                    const T* operands = group.kept->operands[p - 1];
+                    const T* operands = operands_of(p);
                     return operands ? operands + kept * (sum[p].M - 1) : group.kept->states[0];
                 };
                 const auto rows_of_a = [&](int p) {
                     if (p == 0) return group.x_rows() + first;
-                    return group.kept->operands[p - 1] ? in_order.data() : group.previous_rows.data() + first;
+                    return operands_of(p) ? in_order.data() : group.previous_rows.data() + first;
                 };
                 // the time loop, and beside it the packing of what is known already
                 if (cut.units > 1) {

@@ -31,7 +31,8 @@ enum class Cell : int {
 };
 inline constexpr int kCells = 19;
 inline constexpr int kMaxStates = 4;
-inline constexpr int kMaxProducts = 2;
+// Of a step: of a transition of eight steps of a cell with one product, or four of one with two, and its shortcut.
+inline constexpr int kMaxProducts = 9;
 
 enum class Activation : int {
     none,
@@ -66,19 +67,28 @@ struct Options {
     // h' = h + take (h~ - h), where h~ is what the cell makes of h: a constant, times an element of a mask if there is
     // one. Likewise c.
     double take[2] = {1, 1};
+    // A deep transition: the cell's own step so many times, the others without an input, each with weights and vectors
+    // of its own. With a shortcut, the input of the last is a product of the state before the step.
+    int depth = 1;
+    bool shortcut = false;
 };
 
-// A product of a step: rows (K) times weights (columns, K), which are the rows from `first` on of w_hh, or w_hr.
+// A product of a step: rows (K) times weights (columns, K).
 struct Product {
-    int64_t K, columns, first;
-    bool projects;
+    int64_t K, columns;
+    int64_t first;     // its weights are the rows from here on of w_hh; or, if it is an inner product, whose result has
+                       // no W x beside it, of w_inner,
+    bool inner, bias;  // and so its bias, if it has one
+    int operand;       // the product whose operand it multiplies: its own, or the first, of which that is h
+    // The gradients of its result have this many columns of their own, or, if 0, lie where those of the product before
+    // it do (before all, in the gradients of gates), and begin at the column `at` there.
+    int64_t own, at;
 };
 
 // What a layer of a cell with some options takes.
 struct Needs {
     int64_t state[kMaxStates];  // sizes of the states of a row
     bool carry[kMaxStates];     // whether part of their gradients reaches the state before not through products
-    bool split_gradient;        // whether du differs from dx
     int products;               // the first multiplies h
     Product product[kMaxProducts];
     int64_t saved;         // numbers that forward leaves for backward, of a row and step, besides states and operands

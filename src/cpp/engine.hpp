@@ -36,16 +36,20 @@ struct Output {
 
 template <class T>
 struct Gradients {
-    T* x;                  // (caller rows, I); with tokens (V, I), which is added to
-    T* w_ih;               // (G*H, I)
-    T* w_hh;               // (G*H, P)
-    T* b_ih;               // (G*H)
-    T* b_hh;               // (G*H)
-    T* w_hr;               // (P, H)
+    T* x;        // (caller rows, I); with tokens (V, I), which is added to
+    T* w_ih;     // (G*H, I)
+    T* w_hh;     // (G*H, P)
+    T* b_ih;     // (G*H)
+    T* b_hh;     // (G*H)
+    T* w_inner;  // as in Weights, and so is
+    T* b_inner;
     T* vectors;            // (vectors)
     T* first[kMaxStates];  // (N, state)
 
-    T* of(const Product& product) const { return product.projects ? w_hr : w_hh + product.first * product.K; }
+    T* of(const Product& product) const { return (product.inner ? w_inner : w_hh) + product.first * product.K; }
+    T* bias_of(const Product& product) const {
+        return product.bias ? (product.inner ? b_inner : b_hh) + product.first : nullptr;
+    }
 };
 
 // What successive steps of a batch leave for backward; `rows` are their packed rows.
@@ -53,13 +57,13 @@ template <class T>
 struct Kept {
     Array<T> states[kMaxStates];      // (N + rows, state), those before the first of the steps in front
     Array<T> saved;                   // (rows, saved)
-    Array<T> operands[kMaxProducts];  // (rows, K) of the products that do not multiply h itself
+    Array<T> operands[kMaxProducts];  // (rows, K) of the products that have one which is not h itself
 
     Kept() = default;
     Kept(const Needs& needs, int64_t N, int64_t rows, bool masked) : saved(rows * needs.saved) {
         for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) states[s] = Array<T>((N + rows) * needs.state[s]);
         for (int p = 0; p < needs.products; ++p) {
-            if (p > 0 || masked) operands[p] = Array<T>(rows * needs.product[p].K);
+            if (needs.product[p].operand == p && (p > 0 || masked)) operands[p] = Array<T>(rows * needs.product[p].K);
         }
     }
 };

@@ -25,9 +25,10 @@ template <class T>
 struct ManyWeights {
     Spec spec;
     int64_t I, H, P;
-    PerNetwork<const T> w_ih, w_hh, b_ih, b_hh, w_hr, vectors;
+    PerNetwork<const T> w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors;
     Weights<T> of(int64_t m) const {
-        return {spec, I, H, P, w_ih.of(m), w_hh.of(m), b_ih.of(m), b_hh.of(m), w_hr.of(m), vectors.of(m)};
+        return {spec,         I, H, P, w_ih.of(m), w_hh.of(m), b_ih.of(m), b_hh.of(m), w_inner.of(m), b_inner.of(m),
+                vectors.of(m)};
     }
 };
 
@@ -67,11 +68,11 @@ struct ManyOutputs {
 
 template <class T>
 struct ManyGradients {
-    PerNetwork<T> x, w_ih, w_hh, b_ih, b_hh, w_hr, vectors, first[kMaxStates];
+    PerNetwork<T> x, w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors, first[kMaxStates];
     Gradients<T> of(int64_t m) const {
-        return {
-            x.of(m),    w_ih.of(m), w_hh.of(m),    b_ih.of(m),
-            b_hh.of(m), w_hr.of(m), vectors.of(m), {first[0].of(m), first[1].of(m), first[2].of(m), first[3].of(m)}};
+        return {x.of(m),       w_ih.of(m),    w_hh.of(m),
+                b_ih.of(m),    b_hh.of(m),    w_inner.of(m),
+                b_inner.of(m), vectors.of(m), {first[0].of(m), first[1].of(m), first[2].of(m), first[3].of(m)}};
     }
 };
 

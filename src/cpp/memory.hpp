@@ -43,7 +43,7 @@ private:
 };
 
 // Several arrays in one buffer, each aligned: add them all, then allocate, which sets their pointers.
-template <class T>
+template <class T, int most = 24>
 class Arrays {
 public:
     void add(T*& array, int64_t n) {
@@ -61,7 +61,7 @@ private:
         T** array;
         int64_t offset;
     };
-    Place places_[24];
+    Place places_[most];
     int count_ = 0;
     int64_t size_ = 0;
     Array<T> memory_;

@@ -40,6 +40,18 @@ int64_t product_size(const Needs& needs) {
                            [](int64_t sum, const Product& product) { return sum + product.K * product.columns; });
 }
 
+int64_t inner_rows(const Needs& needs) {
+    return std::accumulate(
+        needs.product, needs.product + needs.products, int64_t{0},
+        [](int64_t sum, const Product& product) { return sum + (product.inner ? product.columns : 0); });
+}
+int64_t inner_biases(const Needs& needs) {
+    return std::accumulate(needs.product, needs.product + needs.products, int64_t{0},
+                           [](int64_t sum, const Product& product) {
+                               return sum + (product.inner && product.bias ? product.columns : 0);
+                           });
+}
+
 template <class T>
 const CellKernels<T>& Stack<T>::cell_kernels() const {
     return precision<T>(*kernels).cells[static_cast<int>(spec.cell)];

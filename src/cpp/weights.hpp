@@ -24,6 +24,9 @@ Needs needs_of(const Spec& spec, int64_t H, int64_t P);
 // All states of a row, and the weights of all products.
 int64_t state_size(const Needs& needs);
 int64_t product_size(const Needs& needs);
+// Rows of w_inner, and of b_inner.
+int64_t inner_rows(const Needs& needs);
+int64_t inner_biases(const Needs& needs);
 
 // The caller's weights of one layer in one direction. Biases may be null, which stands for zeros.
 template <class T>
@@ -34,12 +37,14 @@ struct Weights {
     const T* w_hh;     // (G*H, P); null where a cell has no products
     const T* b_ih;     // (G*H)
     const T* b_hh;     // (G*H)
-    const T* w_hr;     // (P, H); null where h is not projected
+    const T* w_inner;  // of all inner products: (P, H) of a projection, or those of a deep transition, (rows, H)
+    const T* b_inner;  // (rows), of those that have one
     const T* vectors;  // (vectors)
 
-    const T* of(const Product& product) const { return product.projects ? w_hr : w_hh + product.first * product.K; }
+    const T* of(const Product& product) const { return (product.inner ? w_inner : w_hh) + product.first * product.K; }
     const T* bias_of(const Product& product) const {
-        return product.projects || !b_hh ? nullptr : b_hh + product.first;
+        const T* bias = product.inner ? b_inner : b_hh;
+        return product.bias && bias ? bias + product.first : nullptr;
     }
 };
 

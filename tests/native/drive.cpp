@@ -185,6 +185,14 @@ const std::vector<Kind>& kinds_with_options() {
         peephole.take[0] = 0.8, peephole.take[1] = 0.6;
         Options normal_elu = normal;
         normal_elu.activation = {Activation::elu, 0.5, 0};
+        Options deep = normal;
+        deep.depth = 3, deep.shortcut = true;
+        deep.peephole = true;
+        deep.take[0] = 0.8;
+        Options deepest = clipped;
+        deepest.depth = kMaxProducts - 1;
+        Options deep_of_two = clipped;
+        deep_of_two.depth = 2, deep_of_two.shortcut = true;
         return std::vector<Kind>{
             {"lstm_rows", Cell::lstm_rows, all, true, false},
             {"gru_before with masks", Cell::gru_before, clipped, false, true},
@@ -195,6 +203,11 @@ const std::vector<Kind>& kinds_with_options() {
             {"gru_before", Cell::gru_before, normal, false, false},
             {"mgu with masks", Cell::mgu, clipped, false, true},
             {"rnn_rows with masks", Cell::rnn_rows, normal, false, true},
+            {"deep lstm_rows with masks", Cell::lstm_rows, deep, false, true},
+            {"deep gru_rows with masks", Cell::gru_rows, deep, false, true},
+            {"deepest rnn_rows", Cell::rnn_rows, deepest, false, false},
+            {"deep gru_before", Cell::gru_before, deep_of_two, false, false},
+            {"deep mgu with masks", Cell::mgu, deep_of_two, false, true},
             {"slstm", Cell::slstm, {}, false, false},
             {"min_gru", Cell::min_gru, {}, false, false},
             {"ind_rnn_tanh", Cell::ind_rnn_tanh, {}, false, false},
@@ -268,7 +281,7 @@ struct Inputs {
     int states;
     int64_t P;
     Needs needs;
-    Values<T> x, w_ih, w_hh, b_ih, b_hh, w_hr, vectors, first[kMaxStates], dy, dlast[kMaxStates];
+    Values<T> x, w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors, first[kMaxStates], dy, dlast[kMaxStates];
     Values<T> take[2], recurrent_mask;
     Values<int64_t> lengths, tokens;
     Values<uint8_t> resets;
@@ -291,8 +304,8 @@ struct Inputs {
         x = uniform<T>(random, (c.table_rows ? c.table_rows : N * steps) * I, 1);
         w_ih = uniform<T>(random, GH * I, bound);
         w_hh = uniform<T>(random, GH * P, bound);
-        weights = {c.kind.spec, I, H, P, w_ih, w_hh, nullptr, nullptr, nullptr, nullptr};
-        if (c.kind.projects && P != H) weights.w_hr = w_hr = uniform<T>(random, P * H, bound);
+        weights = {c.kind.spec, I, H, P, w_ih, w_hh, nullptr, nullptr, nullptr, nullptr, nullptr};
+        if (const int64_t rows = inner_rows(needs)) weights.w_inner = w_inner = uniform<T>(random, rows * H, bound);
         if (needs.vectors) weights.vectors = vectors = uniform<T>(random, needs.vectors, c.kind.multiplies() ? 1 : 0.6);
         if (!c.kind.multiplies()) weights.w_hh = nullptr;
         input.x = x;
@@ -301,6 +314,7 @@ struct Inputs {
             b_hh = uniform<T>(random, GH, bound);
             weights.b_ih = b_ih;
             if (c.kind.multiplies()) weights.b_hh = b_hh;
+            if (const int64_t rows = inner_biases(needs)) weights.b_inner = b_inner = uniform<T>(random, rows, bound);
             for (int s = 0; s < states; ++s) {
                 input.first[s] = first[s] = uniform_states<T>(random, N * needs.state[s], s);
                 cotangents.last[s] = dlast[s] = uniform<T>(random, N * needs.state[s], 1);
@@ -430,7 +444,8 @@ Outputs<T> pull_back(const Inputs<T>& in, const Tape<T>& tape) {
         gradients.w_hh = outputs.add("dw_hh", GH * in.P);
         gradients.b_hh = outputs.add("db_hh", GH);
     }
-    if (in.weights.w_hr) gradients.w_hr = outputs.add("dw_hr", in.P * H);
+    if (in.weights.w_inner) gradients.w_inner = outputs.add("dw_inner", in.w_inner.size());
+    if (const int64_t rows = inner_biases(in.needs)) gradients.b_inner = outputs.add("db_inner", rows);
     if (in.weights.vectors) gradients.vectors = outputs.add("dvectors", in.needs.vectors);
     for (int s = 0; s < in.states; ++s) gradients.first[s] = outputs.add("dstate_0", N * in.needs.state[s]);
     if (in.call.resets) {

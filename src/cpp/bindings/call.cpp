@@ -78,7 +78,7 @@ const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout) {
 
 WeightArrays weight_arrays(py::handle item) {
     if (!py::isinstance<py::tuple>(item) || (py::len(item) != 4 && py::len(item) != kWeights)) {
-        throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh) or (..., w_hr, vectors)");
+        throw py::type_error("weights: expected tuples (w_ih, w_hh, b_ih, b_hh) or (..., w_inner, b_inner, vectors)");
     }
     WeightArrays arrays;
     arrays.fill(py::none());
@@ -94,13 +94,13 @@ bool is_single(const py::list& weights) {
 
 template <class T>
 Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& needs) {
-    const auto& [w_ih, w_hh, b_ih, b_hh, w_hr, vectors] = arrays;
+    const auto& [w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors] = arrays;
     const int64_t G = gates_of(spec.cell);
     // H by the matrix that has it as its columns
-    const bool projects = !w_hr.is_none(), has_products = multiplies(spec.cell);
+    const bool projects = !w_inner.is_none() && spec.options.depth == 1, has_products = multiplies(spec.cell);
     int64_t H = -1;
     if (projects) {
-        H = checked_array("w_hr", w_hr, kNumbers<T>, {{"P"}, {"H"}}).shape(1);
+        H = checked_array("w_inner", w_inner, kNumbers<T>, {{"P"}, {"H"}}).shape(1);
     } else if (has_products) {
         const py::array array = checked_array("w_hh", w_hh, kNumbers<T>, {{"G*H"}, {"H"}});
         H = array.shape(1);
@@ -113,19 +113,23 @@ Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& nee
             throw py::value_error("w_ih: expected " + std::to_string(G) + " gates, got " + describe(array));
         }
     }
-    if (H < 1) throw py::value_error("w_hr: expected at least one hidden unit");
+    if (H < 1) throw py::value_error("w_inner: expected at least one hidden unit");
     const Dim gates{"G*H", G * H}, hidden{"H", H};
     const py::array w = checked_array("w_ih", w_ih, kNumbers<T>, {gates, {"I"}});
-    Weights<T> weights{spec,    w.shape(1), H,       H,       static_cast<const T*>(w.data()),
-                       nullptr, nullptr,    nullptr, nullptr, nullptr};
-    if (projects) {
-        weights.P = py::reinterpret_borrow<py::array>(w_hr).shape(0);
-        if (weights.P < 1) throw py::value_error("w_hr: expected at least one output");
-        weights.w_hr = read<T>("w_hr", w_hr, {{"P", weights.P}, hidden});
-    }
+    Weights<T> weights{spec,    w.shape(1), H,       H,      static_cast<const T*>(w.data()), nullptr, nullptr,
+                       nullptr, nullptr,    nullptr, nullptr};
+    if (projects) weights.P = py::reinterpret_borrow<py::array>(w_inner).shape(0);
+    if (weights.P < 1) throw py::value_error("w_inner: expected at least one output");
     needs = needs_of<T>(spec, H, weights.P);
-    if (projects && (needs.products == 0 || !needs.product[needs.products - 1].projects)) {
-        throw py::type_error("w_hr: expected None, since this cell has no projection");
+    if (const int64_t rows = inner_rows(needs); rows > 0) {
+        weights.w_inner = read<T>("w_inner", w_inner, {{"rows", rows}, hidden});
+    } else if (!w_inner.is_none()) {
+        throw py::type_error("w_inner: expected None, since this cell has neither a projection nor a deep transition");
+    }
+    if (const int64_t rows = inner_biases(needs); rows > 0) {
+        weights.b_inner = read_optional<T>("b_inner", b_inner, {{"rows", rows}});
+    } else if (!b_inner.is_none()) {
+        throw py::type_error("b_inner: expected None, since this cell has no deep transition");
     }
     weights.P = needs.state[0];
     if (has_products) {
@@ -179,14 +183,29 @@ Curve curve_of(const py::tuple& tuple) {
     return curve;
 }
 
+// A deep transition is one of a cell that works row by row, of as many products as there is room for.
+void check_depth(Cell cell, int depth, bool shortcut) {
+    const int products = needs_of<float>({cell}, 1, 1).products;
+    if (depth < 1 + shortcut || depth > kMaxProducts || depth * products + shortcut > kMaxProducts) {
+        throw py::value_error("transition_depth: expected another number of this cell, got " + std::to_string(depth));
+    }
+    Spec spec{cell};
+    spec.options.depth = depth, spec.options.shortcut = shortcut;
+    if (needs_of<float>(spec, 1, 1).products != depth * products + shortcut) {
+        throw py::value_error("transition_depth: expected 1 of this cell, got " + std::to_string(depth));
+    }
+}
+
 }  // namespace
 
 void register_spec(py::module_& m) {
     py::class_<Spec>(m, "Spec")
         .def(py::init([](Cell cell) { return Spec{cell}; }))  // who reads weights refuses a cell that is none, by name
         .def(py::init([](Cell cell, const py::tuple& activation, const py::tuple& recurrent_activation, bool peephole,
-                         bool layer_norm, double gate_clip, double cell_clip, double take_h, double take_c, bool skip) {
+                         bool layer_norm, double gate_clip, double cell_clip, double take_h, double take_c, bool skip,
+                         int depth, bool shortcut) {
             gates_of(cell);
+            check_depth(cell, depth, shortcut);
             return Spec{cell,
                         {curve_of(activation),
                          curve_of(recurrent_activation),
@@ -194,7 +213,9 @@ void register_spec(py::module_& m) {
                          layer_norm,
                          gate_clip,
                          cell_clip,
-                         {take_h, take_c}},
+                         {take_h, take_c},
+                         depth,
+                         shortcut},
                         skip};
         }));
     py::implicitly_convertible<Cell, Spec>();

@@ -45,9 +45,9 @@ const Lookup* as_lookup(py::handle x);
 // The tokens of a call, each in [0, V) but for those of padded steps.
 const int64_t* checked_tokens(const Lookup& lookup, const Layout& layout);
 
-// The arrays of one layer in one direction: w_ih, w_hh, b_ih, b_hh, w_hr, vectors. None where a layer has no such
-// thing.
-inline constexpr size_t kWeights = 6;
+// The arrays of one layer in one direction: w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors. None where a layer
+// has no such thing.
+inline constexpr size_t kWeights = 7;
 using WeightArrays = std::array<py::object, kWeights>;
 // From a tuple, which may end after b_hh.
 WeightArrays weight_arrays(py::handle tuple);

@@ -77,8 +77,9 @@ struct Recording {
             make(result.weights[1], gradients.w_hh, {GH, P});
             make(result.weights[3], gradients.b_hh, {GH});
         }
-        if (weights.w_hr) make(result.weights[4], gradients.w_hr, {P, H});
-        if (layer.needs.vectors > 0) make(result.weights[5], gradients.vectors, {layer.needs.vectors});
+        if (weights.w_inner) make(result.weights[4], gradients.w_inner, {inner_rows(layer.needs), H});
+        if (inner_biases(layer.needs) > 0) make(result.weights[5], gradients.b_inner, {inner_biases(layer.needs)});
+        if (layer.needs.vectors > 0) make(result.weights[6], gradients.vectors, {layer.needs.vectors});
         T* dstart[kMaxStates] = {};
         for (int s = 0; s < layer.states; ++s) {
             py::object first, start = py::none();
@@ -131,7 +132,7 @@ py::object by_dtype(const Arguments& a, Float as_float, Double as_double, const 
 
 // From the arguments of functions, which are not needed any more. (Small calls notice every count of references.)
 WeightArrays flat_weights(py::object& w_ih, py::object& w_hh, py::object& b_ih, py::object& b_hh) {
-    return {std::move(w_ih), std::move(w_hh), std::move(b_ih), std::move(b_hh), py::none(), py::none()};
+    return {std::move(w_ih), std::move(w_hh), std::move(b_ih), std::move(b_hh), py::none(), py::none(), py::none()};
 }
 States flat_states(py::object& h_0, py::object& c_0) {
     return {std::move(h_0), std::move(c_0), py::none(), py::none()};

@@ -213,6 +213,7 @@ AnyHeld hold(Cell cell, const py::list& weights, int directions, bool batch_firs
                             read_parts<T>("b_ih", arrays[2], M, gates),
                             read_parts<T>("b_hh", arrays[3], M, gates),
                             {},
+                            {},
                             {}};
         const std::vector<ManyWeights<T>>& passes = held.networks.passes;
         const bool fits_below =

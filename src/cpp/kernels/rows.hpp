@@ -9,29 +9,68 @@
 namespace rnncore::RNNCORE_ISA {
 namespace {
 
-template <class Cell, class T>
-Needs row_needs(const Options& options, int64_t H, int64_t P) {
+// How the products of a step follow each other: those of the first transition, of the second, ..., each a stage; and
+// before them all that of the shortcut, which is the last of the products. A projection is a stage of the only one.
+struct RowStages {
+    int count, of_transition;
+    int shortcut;  // number of the product, or of none
+
+    RowStages(const Options& options, const Needs& needs)
+        : count(needs.products - options.shortcut), of_transition(count / options.depth), shortcut(count) {}
+    // Whether a product has memory of its own for its results: transitions share that of the first.
+    bool has_room(int product) const { return product < of_transition || product == shortcut; }
+};
+
+template <class T>
+[[gnu::noinline]] Needs needs_of_rows(const RowShape& cell, const Options& options, int64_t H, int64_t P) {
     Needs needs{};
     const int64_t sizes[2] = {P, H};
-    for (int s = 0; s < Cell::states; ++s) {
+    for (int s = 0; s < cell.states; ++s) {
         needs.state[s] = sizes[s];
         needs.carry[s] = true;
     }
-    needs.split_gradient = Cell::split_gradient;
-    needs.products = Cell::products;
-    for (int p = 0, first = 0; p < Cell::products; first += Cell::gates_of_product(p++)) {
-        needs.product[p] = {P, Cell::gates_of_product(p) * H, first * H, false};
+    const int64_t GH = cell.gates * H;
+    for (int depth = 0; depth < options.depth; ++depth) {
+        int64_t at = 0;  // of the rows of a transition's matrix
+        for (int p = 0; p < cell.products; ++p) {
+            const int64_t columns = cell.gates_of_product[p] * H;
+            const int64_t own = p == 0 && (depth > 0 || cell.split_gradient) ? GH : 0;
+            const bool inner = depth > 0;
+            needs.product[needs.products] = {
+                P, columns, (inner ? depth - 1 : 0) * GH + at, inner, true, needs.products, own, at};
+            ++needs.products, at += columns;
+        }
     }
-    if constexpr (Cell::projects) {
-        if (P != H) needs.product[needs.products++] = {H, P, 0, true};
+    if (options.shortcut) {  // (whose result is in the place of W x: its gradients are dx, mostly those of du)
+        needs.product[needs.products] = {P,     GH, (options.depth - 1) * GH,     true,
+                                         false, 0,  cell.split_gradient ? GH : 0, 0};
+        ++needs.products;
     }
-    needs.saved = RowLayer<Cell, T>::saved(options, H);
-    needs.vectors = RowLayer<Cell, T>::vectors(options, H);
-    for (int p = 0; p < needs.products; ++p) needs.forward_row += needs.product[p].K + needs.product[p].columns;
-    (needs.products > 1 ? needs.forward_row : needs.forward_once) += needs.saved;  // until the row's last stage
-    needs.backward_row = P + H + (needs.products > 1 ? needs.product[1].K : 0);
+    if (cell.projects && P != H) {
+        needs.product[needs.products] = {H, P, 0, true, false, needs.products, P, 0};
+        ++needs.products;
+    }
+    needs.saved = options.depth * RowLayer<T>::saved(cell, options, H);
+    needs.vectors = options.depth * RowLayer<T>::vectors(cell, options, H);
+    const RowStages stages(options, needs);
+    for (int p = 0; p < needs.products; ++p) {
+        if (stages.has_room(p)) needs.forward_row += needs.product[p].columns;
+        if (needs.product[p].operand == p) needs.forward_row += needs.product[p].K;
+    }
+    (stages.count > 1 ? needs.forward_row : needs.forward_once) += needs.saved;  // until the row's last stage
+    needs.backward_row = P + H;
     needs.backward_once = kRoom * H + P;
+    if (stages.count > 1) needs.backward_row += needs.product[1].K;
+    if (options.depth > 1) {
+        needs.forward_once += GH, needs.backward_once += GH;
+        needs.backward_row += P + H;
+    }
     return needs;
+}
+
+template <class Cell, class T>
+Needs row_needs(const Options& options, int64_t H, int64_t P) {
+    return needs_of_rows<T>(row_cell<Cell, T>.shape, options, H, P);
 }
 
 // Rows of what is taken of a new state: a constant, or one for each element.
@@ -74,7 +113,8 @@ struct Take {
 template <class Cell, class T>
 void input_rows(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span, T* pre) {
     const FlushDenormals guard;
-    const Product product{task.I, Cell::gates * task.H, 0, false};
+    Product product{};
+    product.K = task.I, product.columns = Cell::gates * task.H;
     multiply_into(rows, product, task.packed, task.w, task.b_ih, Rows<T>{nullptr, 0, x_rows}, pre, Order::ascending);
 }
 
@@ -82,21 +122,31 @@ inline int64_t one_panel(int64_t) {
     return 1;
 }
 
-template <class Cell, class T>
-void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* pre, T* workspace) {
+template <class T>
+[[gnu::noinline]] void run_rows_forward(const RowCell<T>& cell, const Forward<T>& task, Span time, Span rows,
+                                        const T* pre, T* workspace) {
     const FlushDenormals guard;
     const Batch& batch = task.batch;
-    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, task.vectors);
-    const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
-    const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin;
+    const RowShape& shape = cell.shape;
+    const Options& options = *task.options;
+    const Needs needs = needs_of_rows<T>(shape, options, task.H, task.P);
+    const RowStages stages(options, needs);
+    RowLayer<T> layer(shape, options, task.H, task.P, task.vectors);
+    const Take<T> take[2] = {{options, 0, task.take[0], task.P}, {options, 1, task.take[1], task.H}};
+    const int64_t GH = shape.gates * task.H, P = task.P, most = rows.end - rows.begin;
+    const int64_t depth_saved = needs.saved / options.depth, depth_vectors = needs.vectors / options.depth;
 
     T *u[kMaxProducts], *operands[kMaxProducts];
     for (int p = 0; p < needs.products; ++p) {
-        u[p] = workspace, operands[p] = workspace + most * needs.product[p].columns;
-        workspace += most * (needs.product[p].columns + needs.product[p].K);
+        const Product& product = needs.product[p];
+        u[p] = stages.has_room(p) ? workspace : u[p % stages.of_transition];
+        if (stages.has_room(p)) workspace += most * product.columns;
+        operands[p] = workspace;
+        if (product.operand == p) workspace += most * product.K;
     }
     T* const saved = workspace;  // in inference
+    T* const no_input = saved + (stages.count > 1 ? most : 1) * needs.saved;
+    if (options.depth > 1) __builtin_memset(no_input, 0, sizeof(T) * GH);
 
     for (int64_t t = time.begin; t < time.end; ++t) {
         const int64_t n = alive(batch, t, rows);
@@ -109,45 +159,75 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
         for (int p = 0; p < needs.products; ++p) {
             if (task.keep && task.operands[p]) operands[p] = task.operands[p] + kept * needs.product[p].K;
         }
-        const T* h = task.states[0] + previous_row * task.P;
+        const T* h = task.states[0] + previous_row * P;
         if (task.recurrent_mask) {
             for (int64_t i = 0; i < n; ++i) {
-                const T* mask = task.recurrent_mask + batch.order[rows.begin + i] * task.P;
+                const T* mask = task.recurrent_mask + batch.order[rows.begin + i] * P;
                 map<T>(
-                    task.P, operands[0] + i * task.P, [](auto m, auto h) { return m * h; }, mask, h + i * task.P);
+                    P, operands[0] + i * P, [](auto m, auto h) { return m * h; }, mask, h + i * P);
             }
             h = operands[0];
         }
+        const auto product = [&](int p, const T* operand) {
+            const int64_t K = needs.product[p].K;
+            multiply_into(n, needs.product[p], task.packed, task.u[p], task.b_hh[p], Rows<T>{operand, K}, u[p],
+                          alternating(t));
+        };
 
-        for (int stage = 0; stage < needs.products; ++stage) {
-            const T* operand = stage ? operands[stage] : h;
-            const int64_t K = needs.product[stage].K;
-            multiply_into(n, needs.product[stage], task.packed, task.u[stage], task.b_hh[stage], Rows<T>{operand, K},
-                          u[stage], alternating(t));
-            const bool last = stage + 1 == needs.products;
-            for (int64_t i = 0; i < n; ++i) {
-                RowForward<T> row{};
-                row.x = task.table_pre ? task.table_pre + task.tokens[caller_row[i]] * GH : pre + i * GH;
-                for (int p = 0; p < needs.products; ++p) row.u[p] = u[p] + i * needs.product[p].columns;
-                row.h = h + i * task.P;
-                for (int s = 0; s < Cell::states; ++s) {
-                    row.previous[s] = task.states[s] + (previous_row + i) * needs.state[s];
-                    row.next[s] = task.states[s] + (next_row + i) * needs.state[s];
+        if (options.shortcut) product(stages.shortcut, h);
+        int stage = 0;
+        for (int depth = 0; depth < options.depth; ++depth) {
+            const bool last = depth + 1 == options.depth, has_shortcut = last && options.shortcut;
+            const int p = stage;                      // the first product of the transition,
+            const T* from = depth ? operands[p] : h;  // what it multiplies,
+            T* to =
+                last ? task.states[0] + next_row * P : operands[p + stages.of_transition];  // and what becomes of it
+            for (int k = 0; k < stages.of_transition; ++k, ++stage) {
+                product(stage, k ? operands[stage] : from);
+                for (int64_t i = 0; i < n; ++i) {
+                    RowForward<T> row{};
+                    row.saved = (task.keep ? task.saved + (kept + i) * needs.saved
+                                           : saved + (stages.count > 1 ? i * needs.saved : 0)) +
+                                depth * depth_saved;
+                    if (depth > 0) {
+                        row.x = has_shortcut ? u[stages.shortcut] + i * GH : no_input;
+                    } else {
+                        row.x = task.table_pre ? task.table_pre + task.tokens[caller_row[i]] * GH : pre + i * GH;
+                    }
+                    for (int q = 0; q < stages.of_transition; ++q) row.u[q] = u[q] + i * needs.product[q].columns;
+                    row.h = from + i * P;
+                    for (int s = 0; s < shape.states; ++s) {
+                        row.previous[s] = task.states[s] + (previous_row + i) * needs.state[s];
+                        row.next[s] = task.states[s] + (next_row + i) * needs.state[s];
+                    }
+                    // Between transitions h is an operand, and c what the cell has saved of it.
+                    if (depth > 0) {
+                        row.previous[0] = row.h;
+                        if (shape.states > 1) row.previous[1] = layer.kept(row.saved - depth_saved, 0);
+                    }
+                    if (!last) {
+                        row.next[0] = to + i * P;
+                        if (shape.states > 1) row.next[1] = layer.kept(row.saved, 0);
+                    }
+                    row.operand = stages.of_transition > 1 ? operands[p + 1] + i * needs.product[1].K : row.next[0];
+                    cell.forward(layer, k, row);
+                    if (!last || k + 1 < stages.of_transition) continue;
+                    if (options.depth > 1) {  // the state before the step, not before the last transition
+                        for (int s = 0; s < shape.states; ++s) {
+                            row.previous[s] = task.states[s] + (previous_row + i) * needs.state[s];
+                        }
+                    }
+                    for (int s = 0; s < shape.states; ++s) take[s].forward(caller_row[i], row.previous[s], row.next[s]);
+                    if (task.y) __builtin_memcpy(task.y + caller_row[i] * task.y_stride, row.next[0], sizeof(T) * P);
                 }
-                row.operand = needs.products > 1 ? operands[1] + i * needs.product[1].K : row.next[0];
-                row.saved = task.keep ? task.saved + (kept + i) * needs.saved
-                                      : saved + (needs.products > 1 ? i * needs.saved : 0);
-                Cell::forward(layer, stage, row);
-                if (!last) continue;
-                for (int s = 0; s < Cell::states; ++s) take[s].forward(caller_row[i], row.previous[s], row.next[s]);
-                if (task.y) __builtin_memcpy(task.y + caller_row[i] * task.y_stride, row.next[0], sizeof(T) * task.P);
             }
+            if (options.depth > 1) layer.move_vectors(last ? -depth * depth_vectors : depth_vectors);
         }
 
         // rows whose sequence ends here
         for (int64_t i = alive(batch, t + 1, rows); i < n; ++i) {
             const int64_t caller = batch.order[rows.begin + i];
-            for (int s = 0; s < Cell::states && task.last[s]; ++s) {
+            for (int s = 0; s < shape.states && task.last[s]; ++s) {
                 const int64_t size = needs.state[s];
                 __builtin_memcpy(task.last[s] + caller * size, task.states[s] + (next_row + i) * size,
                                  sizeof(T) * size);
@@ -158,19 +238,36 @@ void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* p
 }
 
 template <class Cell, class T>
-void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* workspace) {
+void forward_rows(const Forward<T>& task, Span time, Span rows, Span, const T* pre, T* workspace) {
+    run_rows_forward(row_cell<Cell, T>, task, time, rows, pre, workspace);
+}
+
+template <class T>
+[[gnu::noinline]] void run_rows_backward(const RowCell<T>& cell, const Backward<T>& task, Span time, Span rows,
+                                         T* workspace) {
     const FlushDenormals guard;
     const Batch& batch = task.batch;
-    const Needs needs = row_needs<Cell, T>(*task.options, task.H, task.P);
-    const RowLayer<Cell, T> layer(*task.options, task.H, task.P, task.vectors);
-    const Take<T> take[2] = {{*task.options, 0, task.take[0], task.P}, {*task.options, 1, task.take[1], task.H}};
-    const int64_t GH = Cell::gates * task.H, most = rows.end - rows.begin, P = task.P;
+    const RowShape& shape = cell.shape;
+    const Options& options = *task.options;
+    const Needs needs = needs_of_rows<T>(shape, options, task.H, task.P);
+    const RowStages stages(options, needs);
+    RowLayer<T> layer(shape, options, task.H, task.P, task.vectors);
+    const Take<T> take[2] = {{options, 0, task.take[0], task.P}, {options, 1, task.take[1], task.H}};
+    const int64_t GH = shape.gates * task.H, most = rows.end - rows.begin, P = task.P;
+    const int64_t depth_saved = needs.saved / options.depth, depth_vectors = needs.vectors / options.depth;
     const auto sum = [](auto a, auto b) { return a + b; };
 
-    T* const d[2] = {workspace, workspace + most * P};
+    // gradients of what a transition made of the states, and, of deep ones, of the states before it
+    T *d[2] = {workspace, workspace + most * P}, *before[2] = {};
     T* const doperand = d[1] + most * task.H;
-    T* const room = doperand + (needs.products > 1 ? most * needs.product[1].K : 0);
+    T* room = doperand + (stages.count > 1 ? most * needs.product[1].K : 0);
+    if (options.depth > 1) {
+        before[0] = room, before[1] = room + most * P;
+        room += most * (P + task.H);
+    }
     T* const dmasked = room + kRoom * task.H;
+    T* const unread = dmasked + P;  // dx of a transition without an input, if du differs
+    if (options.depth > 1) layer.move_vectors((options.depth - 1) * depth_vectors);
 
     for (int64_t t = time.end - 1; t >= time.begin; --t) {
         const int64_t n = alive(batch, t, rows);
@@ -180,8 +277,17 @@ void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* works
         const auto of_chunk = [&](T* array, int64_t step, int64_t stride) {
             return array + (batch.offset[step] - batch.offset[task.chunk.begin] + rows.begin) * stride;
         };
+        const auto du_of = [&](int p) { return of_chunk(task.du[p], t, task.du_stride[p]); };
         const auto carry = [&](int s, int64_t i) { return task.carry[s] + (rows.begin + i) * needs.state[s]; };
         const auto d_row = [&](int s, int64_t i) { return d[s] + i * needs.state[s]; };
+        const auto mask_of = [&](int64_t i) {
+            return task.recurrent_mask ? task.recurrent_mask + batch.order[rows.begin + i] * P : nullptr;
+        };
+        const auto add_masked = [](auto to, auto m, auto d) { return fma(m, d, to); };
+        const auto back = [&](int p) {
+            multiply_back<T>(n, needs.product[p], task.u[p], task.u_stride[p], du_of(p), task.du_stride[p], nullptr,
+                             doperand, alternating(t));
+        };
 
         const T* du_next = t + 1 < task.chunk.end ? of_chunk(task.du[0], t + 1, task.du_stride[0])
                                                   : task.du_next + rows.begin * task.du_stride[0];
@@ -190,41 +296,77 @@ void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* works
         for (int64_t i = 0; i < n; ++i) {
             map<T>(P, d_row(0, i), sum, d_row(0, i), carry(0, i));
             if (task.dy) map<T>(P, d_row(0, i), sum, d_row(0, i), task.dy + caller_row[i] * P);
-            if (Cell::states > 1) __builtin_memcpy(d_row(1, i), carry(1, i), sizeof(T) * task.H);
-            for (int s = 0; s < Cell::states; ++s) take[s].backward(caller_row[i], d_row(s, i), carry(s, i));
+            if (shape.states > 1) __builtin_memcpy(d_row(1, i), carry(1, i), sizeof(T) * task.H);
+            for (int s = 0; s < shape.states; ++s) take[s].backward(caller_row[i], d_row(s, i), carry(s, i));
         }
 
-        for (int stage = needs.products - 1; stage >= 0; --stage) {
-            for (int64_t i = 0; i < n; ++i) {
-                RowBackward<T> row{};
-                row.saved = task.saved + (kept + i) * needs.saved;
-                const T* mask = task.recurrent_mask ? task.recurrent_mask + batch.order[rows.begin + i] * P : nullptr;
-                for (int s = 0; s < Cell::states; ++s) {
-                    row.previous[s] = task.states[s] + (previous_row + i) * needs.state[s];
-                    row.d[s] = d_row(s, i);
-                    row.dprevious[s] = carry(s, i);
-                }
-                row.h = mask ? task.operands[0] + (kept + i) * P : row.previous[0];
-                row.dh = mask ? dmasked : row.dprevious[0];
-                row.dx = of_chunk(task.dx_gates, t, GH) + i * GH;
-                for (int p = 0; p < needs.products; ++p) {
-                    row.du[p] = of_chunk(task.du[p], t, task.du_stride[p]) + i * task.du_stride[p];
-                }
-                row.doperand = needs.products > 1 ? doperand + i * needs.product[1].K : row.d[0];
-                row.sums = task.sums + (rows.begin + i) * needs.vectors;
-                row.room = room;
-                if (mask) __builtin_memset(dmasked, 0, sizeof(T) * P);
-                Cell::backward(layer, stage, row);
-                if (!mask) continue;
-                const auto add_masked = [](auto to, auto m, auto d) { return fma(m, d, to); };
-                map<T>(P, row.dprevious[0], add_masked, row.dprevious[0], mask, dmasked);
+        for (int depth = options.depth - 1; depth >= 0; --depth) {
+            const int p = depth * stages.of_transition;  // the first product of the transition
+            const bool has_shortcut = options.shortcut && depth + 1 == options.depth;
+            for (int s = 0; s < shape.states && depth > 0; ++s) {
+                __builtin_memset(before[s], 0, sizeof(T) * n * needs.state[s]);
             }
-            if (stage == 0) continue;
-            multiply_back<T>(n, needs.product[stage], task.u[stage], task.u_stride[stage],
-                             of_chunk(task.du[stage], t, task.du_stride[stage]), task.du_stride[stage], nullptr,
-                             doperand, alternating(t));
+            for (int k = stages.of_transition - 1; k >= 0; --k) {
+                for (int64_t i = 0; i < n; ++i) {
+                    RowBackward<T> row{};
+                    row.saved = task.saved + (kept + i) * needs.saved + depth * depth_saved;
+                    const T* mask = depth == 0 ? mask_of(i) : nullptr;
+                    for (int s = 0; s < shape.states; ++s) {
+                        row.previous[s] = task.states[s] + (previous_row + i) * needs.state[s];
+                        row.d[s] = d_row(s, i);
+                        row.dprevious[s] = depth > 0 ? before[s] + i * needs.state[s] : carry(s, i);
+                    }
+                    if (depth > 0) {
+                        row.previous[0] = task.operands[p] + (kept + i) * P;
+                        if (shape.states > 1) row.previous[1] = layer.kept(row.saved - depth_saved, 0);
+                    }
+                    row.h = mask ? task.operands[0] + (kept + i) * P : row.previous[0];
+                    row.dh = mask ? dmasked : row.dprevious[0];
+                    for (int q = 0; q < stages.of_transition; ++q) row.du[q] = du_of(p + q) + i * task.du_stride[p + q];
+                    if (depth == 0) {
+                        row.dx = of_chunk(task.dx_gates, t, GH) + i * GH;
+                    } else if (has_shortcut) {
+                        row.dx = du_of(stages.shortcut) + i * GH;
+                    } else {
+                        row.dx = shape.split_gradient ? unread : row.du[0];
+                    }
+                    row.doperand = stages.of_transition > 1 ? doperand + i * needs.product[1].K : row.d[0];
+                    row.sums = task.sums + (rows.begin + i) * needs.vectors + depth * depth_vectors;
+                    row.room = room;
+                    if (mask) __builtin_memset(dmasked, 0, sizeof(T) * P);
+                    cell.backward(layer, k, row);
+                    if (mask) map<T>(P, row.dprevious[0], add_masked, row.dprevious[0], mask, dmasked);
+                }
+                if (k > 0) back(p + k);
+            }
+            if (depth == 0) continue;
+            // through the first product of the transition, to the one before
+            back(p);
+            for (int64_t i = 0; i < n; ++i) map<T>(P, before[0] + i * P, sum, before[0] + i * P, doperand + i * P);
+            for (int s = 0; s < shape.states; ++s) {
+                T* const made = d[s];
+                d[s] = before[s], before[s] = made;
+            }
+            layer.move_vectors(-depth_vectors);
+        }
+        if (options.depth > 1) layer.move_vectors((options.depth - 1) * depth_vectors);
+        if (!options.shortcut) continue;
+        back(stages.shortcut);
+        for (int64_t i = 0; i < n; ++i) {
+            T* dh = carry(0, i);
+            const T* through = doperand + i * P;
+            if (const T* mask = mask_of(i)) {
+                map<T>(P, dh, add_masked, dh, mask, through);
+            } else {
+                map<T>(P, dh, sum, dh, through);
+            }
         }
     }
+}
+
+template <class Cell, class T>
+void backward_rows(const Backward<T>& task, Span time, Span rows, Span, T* workspace) {
+    run_rows_backward(row_cell<Cell, T>, task, time, rows, workspace);
 }
 
 template <class Cell, class T>

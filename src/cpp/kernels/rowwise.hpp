@@ -9,6 +9,7 @@ namespace rnncore::RNNCORE_ISA {
 namespace {
 
 inline constexpr int kMaxGates = 4;
+inline constexpr int kRowProducts = 2;  // of one transition
 
 // out = f(in...), over rows of n
 template <class T, class F, class... In>
@@ -106,29 +107,53 @@ private:
     }
 };
 
-// A layer of a cell, ready to run rows. A cell that has an activation of its output besides those of its gates has it
-// as one gate more, normalised but not clipped.
-template <class Cell, class T>
+// What a cell is to the time loop: its constants,
+struct RowShape {
+    int gates, output;  // whether it has an activation of its output besides those of its gates
+    int kept;           // vectors that it keeps for backward besides gates; with two states the first is the new c
+    int peepholes, states;
+    int products;         // of one transition
+    bool split_gradient;  // whether du differs from dx
+    bool projects;        // whether h may be projected
+    bool candidate[kMaxGates];
+    int gates_of_product[kRowProducts];
+};
+template <class Cell>
+constexpr RowShape row_shape() {
+    RowShape shape{
+        Cell::gates,    Cell::output, Cell::kept, Cell::peepholes, Cell::states, Cell::products, Cell::split_gradient,
+        Cell::projects, {},           {}};
+    for (int k = 0; k < Cell::gates; ++k) shape.candidate[k] = Cell::is_candidate(k);
+    for (int p = 0; p < Cell::products; ++p) shape.gates_of_product[p] = Cell::gates_of_product(p);
+    return shape;
+}
+
+// One transition of a layer of a cell, ready to run rows. The activation of the output is one gate more, normalised but
+// not clipped.
+template <class T>
 struct RowLayer {
     int64_t H, P;
-    Gate<T> gate[Cell::gates + Cell::output];
+    Gate<T> gate[kMaxGates + 1];
     const T* peephole;  // (peepholes, H) or null
     T cell_clip;        // 0 for none
     bool inputs, scales;
+    int gates, records, peepholes, kept_vectors;
 
-    static constexpr int records = Cell::gates + Cell::output;
-
-    RowLayer(const Options& options, int64_t H, int64_t P, const T* vectors)
+    RowLayer(const RowShape& cell, const Options& options, int64_t H, int64_t P, const T* vectors)
         : H(H),
           P(P),
-          peephole(options.peephole ? vectors : nullptr),
+          peephole(options.peephole && cell.peepholes > 0 ? vectors : nullptr),
           cell_clip(static_cast<T>(options.cell_clip)),
           inputs(options.layer_norm || options.gate_clip > 0),
-          scales(options.layer_norm) {
-        const T* gains = vectors + peepholes(options) * H;
+          scales(options.layer_norm),
+          gates(cell.gates),
+          records(cell.gates + cell.output),
+          peepholes(options.peephole ? cell.peepholes : 0),
+          kept_vectors(cell.kept) {
+        const T* gains = vectors + peepholes * H;
         for (int k = 0; k < records; ++k) {
-            const bool output = k == Cell::gates;
-            const Curve& curve = output || Cell::is_candidate(k) ? options.activation : options.recurrent_activation;
+            const bool output = k == gates;
+            const Curve& curve = output || cell.candidate[k] ? options.activation : options.recurrent_activation;
             gate[k].H = H;
             gate[k].activation = row_activations<T>[static_cast<int>(curve.kind)];
             gate[k].parameters = {static_cast<T>(curve.alpha), static_cast<T>(curve.beta)};
@@ -139,21 +164,27 @@ struct RowLayer {
     }
 
     // Vectors: of peepholes, gains of all gates, their shifts, and gain and shift of the output.
-    static int peepholes(const Options& options) { return options.peephole ? Cell::peepholes : 0; }
-    static int gain_of(int k) { return k == Cell::gates ? 2 * Cell::gates : k; }
-    static int shift_of(int k) { return k == Cell::gates ? 2 * Cell::gates + 1 : Cell::gates + k; }
-    static int64_t vectors(const Options& options, int64_t H) {
-        return (peepholes(options) + (options.layer_norm ? 2 * records : 0)) * H;
+    int gain_of(int k) const { return k == gates ? 2 * gates : k; }
+    int shift_of(int k) const { return k == gates ? 2 * gates + 1 : gates + k; }
+    static int64_t vectors(const RowShape& cell, const Options& options, int64_t H) {
+        const int peepholes = options.peephole ? cell.peepholes : 0;
+        return (peepholes + (options.layer_norm ? 2 * (cell.gates + cell.output) : 0)) * H;
+    }
+    // On to the transition that has its vectors `step` elements further on.
+    void move_vectors(int64_t step) {
+        if (peephole) peephole += step;
+        for (int k = 0; scales && k < records; ++k) gate[k].gain += step, gate[k].shift += step;
     }
 
     // What is saved: [values of gates, and whatever else the cell keeps][inputs][scales]
-    static int64_t saved(const Options& options, int64_t H) {
+    static int64_t saved(const RowShape& cell, const Options& options, int64_t H) {
+        const int records = cell.gates + cell.output;
         const bool inputs = options.layer_norm || options.gate_clip > 0;
-        return (records + Cell::kept + (inputs ? records : 0)) * H + (options.layer_norm ? records : 0);
+        return (records + cell.kept + (inputs ? records : 0)) * H + (options.layer_norm ? records : 0);
     }
     template <class U>
     Record<U> record(U* saved, int k) const {
-        U* behind = saved + (records + Cell::kept) * H;
+        U* behind = saved + (records + kept_vectors) * H;
         return {saved + k * H, inputs ? behind + k * H : nullptr, scales ? behind + records * H + k : nullptr};
     }
     template <class U>
@@ -163,7 +194,7 @@ struct RowLayer {
 
     void forward_gate(int k, const T* a, T* saved) const { gate[k].forward(a, record(saved, k)); }
     void backward_gate(int k, const T* saved, const T* dy, T* da, T* sums) const {
-        T* gains = sums + (peephole ? Cell::peepholes * H : 0);
+        T* gains = sums + peepholes * H;
         gate[k].backward(record(saved, k), dy, da, gains + gain_of(k) * H, gains + shift_of(k) * H);
     }
 };
@@ -172,7 +203,7 @@ struct RowLayer {
 template <class T>
 struct RowForward {
     const T* x;                     // (G*H) W x + b_ih
-    T* u[kMaxProducts];             // (columns) results of the products
+    T* u[kRowProducts];             // (columns) results of the products
     const T* h;                     // (P) the previous h as the products take it
     const T* previous[kMaxStates];  // the states before the step, and
     T* next[kMaxStates];            // what the cell makes of them
@@ -189,12 +220,22 @@ struct RowBackward {
     T* dprevious[kMaxStates];  // added to: gradients of the states before
     T* dh;                     // added to: gradient of h as products take it, but for what reaches it through the first
     T* dx;                     // (G*H)
-    T* du[kMaxProducts];       // (columns), a part of dx for a product whose gradients do not differ
+    T* du[kRowProducts];       // (columns), a part of dx for a product whose gradients do not differ
     const T* doperand;         // (K) gradient of `operand`
     T* sums;                   // added to: gradients of the vectors
     T* room;                   // (kRoom*H) for the cell to use
 };
 inline constexpr int kRoom = 2;
+
+// and its formulas, for stage after stage of a transition.
+template <class T>
+struct RowCell {
+    RowShape shape;
+    void (*forward)(const RowLayer<T>& layer, int stage, const RowForward<T>& row);
+    void (*backward)(const RowLayer<T>& layer, int stage, const RowBackward<T>& row);
+};
+template <class Cell, class T>
+constexpr RowCell<T> row_cell{row_shape<Cell>(), Cell::template forward<T>, Cell::template backward<T>};
 
 }  // namespace
 }  // namespace rnncore::RNNCORE_ISA

@@ -30,9 +30,8 @@ Needs needs(const Options&, int64_t H, int64_t) {
         needs.state[s] = H;
         needs.carry[s] = s > 0 || Cell::hidden_carry;
     }
-    needs.split_gradient = Cell::split_gradient;
     needs.products = 1;
-    needs.product[0] = {H, Cell::gates * H, 0, false};
+    needs.product[0] = {H, Cell::gates * H, 0, false, true, 0, Cell::split_gradient ? Cell::gates * H : 0, 0};
     needs.saved = Cell::saved * H;
     return needs;
 }

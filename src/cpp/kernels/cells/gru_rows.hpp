@@ -12,7 +12,7 @@ namespace {
 
 // What both forms have in common: h~ from n, z and h, and its gradients.
 template <class Cell, class T>
-inline void gru_state(const RowLayer<Cell, T>& layer, const RowForward<T>& row) {
+inline void gru_state(const RowLayer<T>& layer, const RowForward<T>& row) {
     const T* z = layer.record(row.saved, Cell::z).value;
     const T* n = layer.record(row.saved, Cell::n).value;
     map<T>(
@@ -21,7 +21,7 @@ inline void gru_state(const RowLayer<Cell, T>& layer, const RowForward<T>& row) 
 
 // dn = dh (1 - z)       dz = dh (h - n)       dh_{t-1} takes dh z
 template <class Cell, class T>
-inline void gru_state_backward(const RowLayer<Cell, T>& layer, const RowBackward<T>& row) {
+inline void gru_state_backward(const RowLayer<T>& layer, const RowBackward<T>& row) {
     const int64_t H = layer.H;
     const T* z = layer.record(row.saved, Cell::z).value;
     const T* n = layer.record(row.saved, Cell::n).value;
@@ -45,7 +45,7 @@ struct GruRows {
     static constexpr int gates_of_product(int) { return 3; }
 
     template <class T>
-    static void forward(const RowLayer<GruRows, T>& layer, int, const RowForward<T>& row) {
+    static void forward(const RowLayer<T>& layer, int, const RowForward<T>& row) {
         const int64_t H = layer.H;
         T *a = row.u[0], *u_n = layer.kept(row.saved, 0);
         map<T>(
@@ -56,14 +56,14 @@ struct GruRows {
         const auto candidate = [](auto x, auto r, auto u) { return fma(r, u, x); };
         map<T>(H, a + n * H, candidate, row.x + n * H, layer.record(row.saved, r).value, u_n);
         layer.forward_gate(n, a + n * H, row.saved);
-        gru_state(layer, row);
+        gru_state<GruRows>(layer, row);
     }
 
     // with da_n of the candidate's input: du_n = da_n r       dr = da_n u_n
     template <class T>
-    static void backward(const RowLayer<GruRows, T>& layer, int, const RowBackward<T>& row) {
+    static void backward(const RowLayer<T>& layer, int, const RowBackward<T>& row) {
         const int64_t H = layer.H;
-        gru_state_backward(layer, row);
+        gru_state_backward<GruRows>(layer, row);
         const auto times = [](auto a, auto b) { return a * b; };
         const T* da_n = row.dx + n * H;
         map<T>(H, row.dx, times, da_n, layer.kept(row.saved, 0));
@@ -81,7 +81,7 @@ struct GruBefore {
     static constexpr int gates_of_product(int product) { return product ? 1 : 2; }
 
     template <class T>
-    static void forward(const RowLayer<GruBefore, T>& layer, int stage, const RowForward<T>& row) {
+    static void forward(const RowLayer<T>& layer, int stage, const RowForward<T>& row) {
         const int64_t H = layer.H;
         const auto sum = [](auto x, auto u) { return x + u; };
         if (stage == 0) {
@@ -94,15 +94,15 @@ struct GruBefore {
         } else {
             map<T>(H, row.u[1], sum, row.x + n * H, row.u[1]);
             layer.forward_gate(n, row.u[1], row.saved);
-            gru_state(layer, row);
+            gru_state<GruBefore>(layer, row);
         }
     }
 
     // with d(r h) of the candidate's product: dr = d(r h) h       dh takes d(r h) r
     template <class T>
-    static void backward(const RowLayer<GruBefore, T>& layer, int stage, const RowBackward<T>& row) {
+    static void backward(const RowLayer<T>& layer, int stage, const RowBackward<T>& row) {
         const int64_t H = layer.H;
-        if (stage == 1) return gru_state_backward(layer, row);
+        if (stage == 1) return gru_state_backward<GruBefore>(layer, row);
         const T* reset = layer.record(row.saved, r).value;
         map<T>(
             H, row.dx, [](auto d, auto h) { return d * h; }, row.doperand, row.h);

@@ -21,7 +21,7 @@ struct LstmRows {
     static constexpr int gates_of_product(int) { return gates; }
 
     template <class T>
-    static void forward(const RowLayer<LstmRows, T>& layer, int stage, const RowForward<T>& row) {
+    static void forward(const RowLayer<T>& layer, int stage, const RowForward<T>& row) {
         const int64_t H = layer.H;
         if (stage == 1) {  // h~ = W_hr m
             __builtin_memcpy(row.next[0], row.u[1], sizeof(T) * layer.P);
@@ -50,7 +50,7 @@ struct LstmRows {
             map<T>(
                 H, cell, [&](auto c) { return clamp(c, -layer.cell_clip, layer.cell_clip); }, cell);
         }
-        __builtin_memcpy(row.next[1], cell, sizeof(T) * H);
+        if (row.next[1] != cell) __builtin_memcpy(row.next[1], cell, sizeof(T) * H);
         if (p) map<T>(H, a + o * H, peep, a + o * H, p + (peepholes - 1) * H, cell);
         layer.forward_gate(o, a + o * H, saved);
         layer.forward_gate(t, cell, saved);
@@ -61,7 +61,7 @@ struct LstmRows {
     // do = dm act(c~)      dc~ += dm o act'(c~) + p da_o
     // di = dc~ g    df = dc~ c    dg = dc~ i    dc = dc~ f + p da_i + p da_f
     template <class T>
-    static void backward(const RowLayer<LstmRows, T>& layer, int stage, const RowBackward<T>& row) {
+    static void backward(const RowLayer<T>& layer, int stage, const RowBackward<T>& row) {
         const int64_t H = layer.H;
         if (stage == 1) {
             __builtin_memcpy(row.du[1], row.d[0], sizeof(T) * layer.P);

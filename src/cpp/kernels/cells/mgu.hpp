@@ -16,7 +16,7 @@ struct Mgu {
     static constexpr int gates_of_product(int) { return 1; }
 
     template <class T>
-    static void forward(const RowLayer<Mgu, T>& layer, int stage, const RowForward<T>& row) {
+    static void forward(const RowLayer<T>& layer, int stage, const RowForward<T>& row) {
         const int64_t H = layer.H;
         T* a = row.u[stage];
         map<T>(
@@ -35,7 +35,7 @@ struct Mgu {
 
     // dn = dh f      df = dh (n - h) + d(f h) h      dh_{t-1} takes dh (1 - f) + d(f h) f
     template <class T>
-    static void backward(const RowLayer<Mgu, T>& layer, int stage, const RowBackward<T>& row) {
+    static void backward(const RowLayer<T>& layer, int stage, const RowBackward<T>& row) {
         const int64_t H = layer.H;
         const T *forget = layer.record(row.saved, f).value, *fresh = layer.record(row.saved, n).value;
         const T *d = row.d[0], *h = row.previous[0];

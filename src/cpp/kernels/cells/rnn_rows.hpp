@@ -13,7 +13,7 @@ struct RnnRows {
     static constexpr int gates_of_product(int) { return 1; }
 
     template <class T>
-    static void forward(const RowLayer<RnnRows, T>& layer, int, const RowForward<T>& row) {
+    static void forward(const RowLayer<T>& layer, int, const RowForward<T>& row) {
         map<T>(
             layer.H, row.u[0], [](auto x, auto u) { return x + u; }, row.x, row.u[0]);
         layer.forward_gate(0, row.u[0], row.saved);
@@ -21,7 +21,7 @@ struct RnnRows {
     }
 
     template <class T>
-    static void backward(const RowLayer<RnnRows, T>& layer, int, const RowBackward<T>& row) {
+    static void backward(const RowLayer<T>& layer, int, const RowBackward<T>& row) {
         layer.backward_gate(0, row.saved, row.d[0], row.dx, row.sums);
     }
 };
