@@ -38,6 +38,7 @@ GROUPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("GRU", {"reset_after": False}),
         ("GRU", {"layer_norm": True}),
         ("GRU", {"zoneout": 0.1}),
+        ("GRU", {"transition_depth": 2}),
         ("MGU", {}),
         ("MinGRU", {}),
         ("MinLSTM", {}),
@@ -51,6 +52,8 @@ GROUPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("RNN", {"leak": 0.5}),
         ("RNN", {"nonlinearity": "softsign"}),
         ("RNN", {"layer_norm": True}),
+        ("RNN", {"transition_depth": 2}),
+        ("RNN", {"transition_depth": 2, "shortcut": True}),
         ("IndRNN", {}),
     ],
 }
@@ -98,9 +101,13 @@ def _check(kind: str, options: dict[str, Any]) -> None:
     }
     if "nonlinearity" in of_cell:
         of_cell["activation"] = of_cell.pop("nonlinearity")
+    depth, shortcut = of_cell.pop("transition_depth", 1), of_cell.pop("shortcut", False)
+    cell = getattr(reference_cells, kind)(**of_cell)
+    if depth > 1:
+        cell = reference_cells.Deep(cell, depth, shortcut=shortcut)
     weights = {name.removesuffix("_l0"): w for name, w in layer.parameters.items() if not name.startswith("initial_")}
     x = np.random.default_rng(1).standard_normal((3, 7, 5))
-    expected, _, _ = reference_cells.layer(getattr(reference_cells, kind)(**of_cell), x, weights)
+    expected, _, _ = reference_cells.layer(cell, x, weights)
     if not np.allclose(layer(x)[0], expected, rtol=0, atol=1e-12):
         raise AssertionError(f"{layer!r} differs from the oracle")
 

@@ -266,6 +266,14 @@ def test_layers_with_options_keep_the_parameters_of_those(layer):
         assert np.array_equal(layer.parameters[name], before), name
 
 
+def test_orthogonal_covers_deep_transitions():
+    layer = rc.GRU(3, 8, transition_depth=3, rng=0)
+    rc.init.orthogonal(layer, rng=1)
+    for name in ("weight_hh_l0", "weight_transition2_l0", "weight_transition3_l0"):
+        for block in np.split(layer.parameters[name], 3):
+            np.testing.assert_allclose(block @ block.T, np.eye(8), atol=1e-5)
+
+
 def test_forget_bias_of_options():
     layer = rc.LSTM(3, 4, proj_size=2, rng=0)
     init.forget_bias(layer, 2.0)

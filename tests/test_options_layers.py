@@ -60,6 +60,27 @@ NAN, INF = float("nan"), float("inf")
         ),
         (rc.RNN, {"leak": None}, TypeError, "^leak: "),
         (rc.LSTM, {"cell_clip": "1"}, TypeError, "^cell_clip: "),
+        # deep transitions
+        (rc.SLSTM, {"transition_depth": 2}, TypeError, "transition_depth"),
+        *(
+            (rc.RNN, {"transition_depth": depth}, ValueError, "^transition_depth: expected")
+            for depth in (0, -1, 2.0, 9)
+        ),
+        (rc.LSTM, {"transition_depth": 9}, ValueError, "^transition_depth: expected at most 8 of this cell, got 9"),
+        (rc.MGU, {"transition_depth": 5}, ValueError, "^transition_depth: expected at most 4 of this cell, got 5"),
+        (
+            rc.GRU,
+            {"transition_depth": 5, "reset_after": False},
+            ValueError,
+            "^transition_depth: expected at most 4 of this cell, got 5",
+        ),
+        (rc.GRU, {"shortcut": True}, ValueError, "^shortcut: expected False where transition_depth is 1, got True"),
+        (
+            rc.LSTM,
+            {"transition_depth": 2, "proj_size": 4},
+            ValueError,
+            "^proj_size: expected 0 where transition_depth is 2, .*, got 4",
+        ),
         # activations
         (rc.RNN, {"nonlinearity": "swish"}, ValueError, "^nonlinearity: expected one of .*'softplus'.*, got 'swish'"),
         (rc.LSTM, {"activation": "swish"}, ValueError, "^activation: expected one of"),
@@ -88,6 +109,7 @@ NAN, INF = float("nan"), float("inf")
                 (rc.RNN, {"leak": 0.5}),
                 (rc.RNN, {"zoneout": 0.1}),
                 (rc.GRU, {"skip": True}),
+                (rc.GRU, {"transition_depth": 2}),
                 (rc.GRU, {"learn_initial_state": True}),
                 (rc.GRU, {"recurrent_dropout": 0.1}),
                 (rc.GRU, {"input_dropout": 0.1}),
@@ -115,8 +137,9 @@ FULL = [
         },
     ),
     (rc.GRU, {"reset_after": False, "zoneout": 0.5, "recurrent_activation": "hard_sigmoid_keras3", "skip": True}),
+    (rc.LSTM, {"transition_depth": 3, "shortcut": True, "layer_norm": True, "peephole": True, "zoneout": 0.2}),
 ]  # fmt: skip
-full = pytest.mark.parametrize(("kind", "options"), FULL, ids=["rnn", "lstm", "gru"])
+full = pytest.mark.parametrize(("kind", "options"), FULL, ids=["rnn", "lstm", "gru", "deep-lstm"])
 
 
 @pytest.mark.parametrize("coupled", [False, True])
@@ -140,6 +163,52 @@ def test_names_and_shapes_of_parameters(coupled, bidirectional):
     assert list(layer.parameters) == list(expected)
     assert layer.output_size == D * 5
     assert sum(array.size for array in layer.parameters.values()) == layer.flat_parameters.size
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_names_and_shapes_of_deep_transitions(bias):
+    layer = rc.LSTM(3, 8, bias=bias, transition_depth=3, shortcut=True, layer_norm=True, peephole=True)
+    vectors = {"weight_peephole": 24, "weight_norm": 32, "bias_norm": 32, "weight_norm_c": 8, "bias_norm_c": 8}
+    expected = {"weight_ih": (32, 3), "weight_hh": (32, 8)} | ({"bias_ih": (32,), "bias_hh": (32,)} if bias else {})
+    expected |= {name: (32, 8) for name in ("weight_transition2", "weight_transition3", "weight_shortcut")}
+    expected |= {name: (32,) for name in ("bias_transition2", "bias_transition3") if bias}
+    expected |= {name + of: (n,) for of in ("", "_transition2", "_transition3") for name, n in vectors.items()}
+    assert [(name, array.shape) for name, array in layer.parameters.items()] == [
+        (f"{name}_l0", shape) for name, shape in expected.items()
+    ]
+
+
+def test_the_core_refuses_depths_that_a_cell_has_not():
+    curves = (rc._core.Activation.tanh, 0.0, 0.0), (rc._core.Activation.sigmoid, 0.0, 0.0)
+    cell = rc._core.Cell
+
+    def spec(cell, depth, shortcut):
+        return rc._core.Spec(cell, *curves, False, False, 0.0, 0.0, 1.0, 1.0, False, depth, shortcut)
+
+    for of, depth, shortcut in (
+        (cell.rnn_rows, 0, False),
+        (cell.rnn_rows, 1, True),
+        (cell.rnn_rows, 10, False),
+        (cell.rnn_rows, 2**31 - 1, False),
+        (cell.mgu, 5, False),
+        (cell.lstm, 2, False),  # of the fused cells and of those without products
+        (cell.min_gru, 2, False),
+    ):
+        with pytest.raises(ValueError, match=r"^transition_depth: expected"):
+            spec(of, depth, shortcut)
+    H = 4
+    w = np.zeros((H, H), np.float32)
+    outer, deep = (w, w, None, None), spec(cell.rnn_rows, 3, True)
+    for inner, bias, error in (
+        (None, None, "^w_inner: expected"),
+        (np.zeros((2 * H, H), np.float32), None, "^w_inner: expected"),
+        (np.zeros((3 * H, H), np.float32), np.zeros(3 * H, np.float32), "^b_inner: expected"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=error):
+            rc._core.Stack(deep, [(*outer, inner, bias, None)], 1, True)
+    with pytest.raises(TypeError, match=r"^b_inner: expected None"):
+        rc._core.Stack(spec(cell.rnn_rows, 1, False), [(*outer, None, np.zeros(H, np.float32), None)], 1, True)
+    rc._core.Stack(deep, [(*outer, np.zeros((3 * H, H), np.float32), np.zeros(2 * H, np.float32), None)], 1, True)
 
 
 @full

@@ -3,8 +3,9 @@
 They take anything with a `parameters` mapping, a layer or a model, and go by the last part of each name:
 ``weight_ih*``, ``weight_hh*``, ``bias_ih*``, ``bias_hh*`` are of a recurrent layer, ``weight`` (out, in) and ``bias``
 of a linear one. Embeddings, normalisations and the parameters of options keep what they have. The number of gates G is
-read off the shape (G*H, H) of ``weight_hh*``. Random ones need their `rng`, a generator or a seed, and draw in the
-order of the parameters, so a seed means the same values, in any dtype.
+read off the shape (G*H, H) of ``weight_hh*``; the matrices of further transitions, ``weight_transition*``, are as that
+one. Random ones need their `rng`, a generator or a seed, and draw in the order of the parameters, so a seed means the
+same values, in any dtype.
 
 Layers come initialised as `uniform` does it.
 """
@@ -90,7 +91,7 @@ def _read_recurrent(layer: _Recurrent) -> list[_Parameter]:
     """Return the matrices and biases of a layer that may have more than those, which keep what they have."""
     H, found = layer.hidden_size, []
     for name, array in layer.parameters.items():
-        kind = name[: name.index("_l")]
+        kind = "weight_hh" if name.startswith("weight_transition") else name[: name.index("_l")]
         if kind not in _RECURRENT or (kind == "weight_hh" and array.ndim == 1):
             continue
         found.append(_Parameter(name, kind, array, H, len(array) // H))

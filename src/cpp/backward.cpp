@@ -115,15 +115,17 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
         T *packed, *c;
     };
     const int sums = 1 + needs.products;
-    Sum sum[1 + kMaxProducts] = {{I + 1, GH, gradients.w_ih, gradients.b_ih, nullptr, GH, 0, 0, nullptr, nullptr}};
-    T *dx_gates, *du_own[kMaxProducts] = {}, *du_next, *carry[kMaxStates] = {}, *u[kMaxProducts] = {}, *w, *packed_b,
-                 *dx, *table_gates, *vector_sums, *cells, *no_sums;
-    int64_t du_stride[kMaxProducts] = {}, sum_size = 0;
+    Sum sum[1 + kMaxProducts];  // (not all of them are; nor of what follows, of products)
+    sum[0] = {I + 1, GH, gradients.w_ih, gradients.b_ih, nullptr, GH, 0, 0, nullptr, nullptr};
+    T *dx_gates, *du_own[kMaxProducts], *du_next = nullptr, *carry[kMaxStates] = {}, *u[kMaxProducts], *w, *packed_b,
+                                        *dx, *table_gates, *vector_sums, *cells, *no_sums;
+    int64_t du_stride[kMaxProducts], sum_size = 0;
     constexpr int kMostArrays = 11 + kMaxStates + 4 * kMaxProducts;
     Arrays<T, kMostArrays> workspace;
     workspace.add(dx_gates, chunk_rows * GH);
     for (int p = 0; p < needs.products; ++p) {
         const Product& product = needs.product[p];
+        du_own[p] = u[p] = nullptr;
         du_stride[p] = product.own > 0 ? product.own : p > 0 ? du_stride[p - 1] : GH;
         if (product.own > 0) workspace.add(du_own[p], chunk_rows * product.own);
         if (must_pack(product.K)) workspace.add(u[p], product.columns * round_up(product.K, kernels.lanes));
@@ -142,7 +144,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
     each_state([&](int s, int64_t size) {
         if (needs.carry[s]) workspace.add(carry[s], N * size);
     });
-    workspace.add(du_next, N * du_stride[0]);
+    if (needs.products > 0) workspace.add(du_next, N * du_stride[0]);
     workspace.add(w, pack_w ? GH * round_up(I, kernels.lanes) : 0);
     workspace.add(packed_b, few_rows ? 0 : threads * chunk_rows * kernels.panel);
     workspace.add(dx, input.tokens ? chunk_rows * I : 0);
@@ -167,7 +169,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
         workspace.add(sum[p].c, few_rows ? 0 : sum[p].M * round_up(sum[p].columns, kernels.lanes));
     }
     workspace.allocate();
-    T* du[kMaxProducts] = {};
+    T* du[kMaxProducts];
     sum[0].b = dx_gates;
     T* du_memory = dx_gates;
     for (int p = 0; p < needs.products; ++p) {
@@ -202,7 +204,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
         task.recurrent_mask = input.recurrent_mask;
         for (int p = 0; p < needs.products; ++p) {
             const Product& product = needs.product[p];
-            task.operands[p] = group.kept->operands[p];
+            task.operands[p] = group.kept->operand(p);
             task.u[p] = u[p] ? u[p] : weights.of(product);
             task.u_stride[p] = u[p] ? 0 : product.K;
             task.du[p] = du[p];
@@ -262,7 +264,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                 // what the sums are taken of: x, the states before the steps, or operands that were kept
                 const int64_t kept = batch.offset[begin] - batch.offset[chunk.kept_from];
                 const auto operands_of = [&](int p) -> const T* {
-                    return group.kept->operands[needs.product[p - 1].operand];
+                    return group.kept->operand(needs.product[p - 1].operand);
                 };
                 const auto a = [&](int p) -> const T* {
                     if (p == 0) return input.x;
@@ -300,7 +302,7 @@ void backward(const Weights<T>& weights, const Input<T>& input, const Tape<T>& t
                 const int64_t blocks = whole_table ? 0 : std::clamp<int64_t>(rows / 48, 1, 4 * threads);
                 team.each(panels + blocks + 1, [&](int64_t index) {
                     if (index == panels + blocks) {
-                        if (du[0]) std::copy_n(du[0], batch.count[begin] * du_stride[0], du_next);
+                        if (needs.products > 0) std::copy_n(du[0], batch.count[begin] * du_stride[0], du_next);
                     } else if (index < panels) {
                         const int p = find(0, index, &Sum::panels);
                         if (p == 0 && whole_table) {

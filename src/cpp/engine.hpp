@@ -55,16 +55,22 @@ struct Gradients {
 // What successive steps of a batch leave for backward; `rows` are their packed rows.
 template <class T>
 struct Kept {
-    Array<T> states[kMaxStates];      // (N + rows, state), those before the first of the steps in front
-    Array<T> saved;                   // (rows, saved)
-    Array<T> operands[kMaxProducts];  // (rows, K) of the products that have one which is not h itself
+    Array<T> states[kMaxStates];     // (N + rows, state), those before the first of the steps in front
+    Array<T> saved;                  // (rows, saved)
+    std::vector<Array<T>> operands;  // (rows, K) of the products that have one which is not h itself; or none at all
 
     Kept() = default;
     Kept(const Needs& needs, int64_t N, int64_t rows, bool masked) : saved(rows * needs.saved) {
         for (int s = 0; s < kMaxStates && needs.state[s] > 0; ++s) states[s] = Array<T>((N + rows) * needs.state[s]);
-        for (int p = 0; p < needs.products; ++p) {
-            if (needs.product[p].operand == p && (p > 0 || masked)) operands[p] = Array<T>(rows * needs.product[p].K);
+        if (needs.products > 1 || masked) operands.resize(static_cast<size_t>(needs.products));
+        for (size_t p = masked ? 0 : 1; p < operands.size(); ++p) {
+            const Product& product = needs.product[p];
+            if (product.operand == static_cast<int>(p)) operands[p] = Array<T>(rows * product.K);
         }
+    }
+    T* operand(int product) const {
+        if (operands.empty()) return nullptr;
+        return operands[static_cast<size_t>(product)];
     }
 };
 

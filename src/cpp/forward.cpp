@@ -161,7 +161,7 @@ Run<T>::Run(const Stack<T>& stack, const Layout& layout, const Plan& plan, const
         task.y_stride = D * P;
         task.keep = kept != nullptr;
         if (kept) task.saved = kept->saved;
-        for (int p = 0; p < needs.products && kept; ++p) task.operands[p] = kept->operands[p];
+        for (int p = 0; p < needs.products && kept; ++p) task.operands[p] = kept->operand(p);
         for (int s = 0; s < cell.states; ++s) {
             task.states[s] = kept ? kept->states[s] : states;
             states += 2 * N * needs.state[s];
@@ -184,8 +184,8 @@ void Run<T>::turn_to(const Stack<T>& stack, const Input<T>& input, const Output<
         if (!layer) task.tokens = input.tokens;
         task.options = &stack.spec.options;
         task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
-        std::copy_n(weights.u, kMaxProducts, task.u);
-        std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);
+        std::copy_n(weights.u, needs.products, task.u);
+        std::copy_n(weights.b_hh, needs.products, task.b_hh);
         std::copy_n(input.take, 2, task.take);
         task.recurrent_mask = input.recurrent_mask;
         if (output.y) task.y = (layer + 1 < L ? series + layer * caller_rows * D * P : output.y) + direction * P;

@@ -108,8 +108,8 @@ std::vector<typename Stream<T>::Pass> Stream<T>::passes_of(const Program<T>& pro
             task.I = weights.I, task.H = stack->H, task.P = stack->P;
             task.packed = true;
             task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
-            std::copy_n(weights.u, kMaxProducts, task.u);
-            std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);
+            std::copy_n(weights.u, stack->needs.products, task.u);
+            std::copy_n(weights.b_hh, stack->needs.products, task.b_hh);
             task.y_stride = stack->P;
             for (int s = 0; s < pass.cell->states; ++s) {
                 pass.offset[s] = offset;

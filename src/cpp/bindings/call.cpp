@@ -1,5 +1,7 @@
 #include "call.hpp"
 
+#include <algorithm>
+
 namespace rnncore {
 
 void check_size(const py::array& x, const Layout& layout, int64_t units, int64_t inputs) {
@@ -93,7 +95,7 @@ bool is_single(const py::list& weights) {
 }
 
 template <class T>
-Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& needs) {
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Sizes& sizes) {
     const auto& [w_ih, w_hh, b_ih, b_hh, w_inner, b_inner, vectors] = arrays;
     const int64_t G = gates_of(spec.cell);
     // H by the matrix that has it as its columns
@@ -120,14 +122,16 @@ Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& nee
                        nullptr, nullptr,    nullptr, nullptr};
     if (projects) weights.P = py::reinterpret_borrow<py::array>(w_inner).shape(0);
     if (weights.P < 1) throw py::value_error("w_inner: expected at least one output");
-    needs = needs_of<T>(spec, H, weights.P);
-    if (const int64_t rows = inner_rows(needs); rows > 0) {
-        weights.w_inner = read<T>("w_inner", w_inner, {{"rows", rows}, hidden});
+    const Needs needs = needs_of<T>(spec, H, weights.P);
+    std::copy_n(needs.state, kMaxStates, sizes.state);
+    sizes.vectors = needs.vectors, sizes.inner_rows = inner_rows(needs), sizes.inner_biases = inner_biases(needs);
+    if (sizes.inner_rows > 0) {
+        weights.w_inner = read<T>("w_inner", w_inner, {{"rows", sizes.inner_rows}, hidden});
     } else if (!w_inner.is_none()) {
         throw py::type_error("w_inner: expected None, since this cell has neither a projection nor a deep transition");
     }
-    if (const int64_t rows = inner_biases(needs); rows > 0) {
-        weights.b_inner = read_optional<T>("b_inner", b_inner, {{"rows", rows}});
+    if (sizes.inner_biases > 0) {
+        weights.b_inner = read_optional<T>("b_inner", b_inner, {{"rows", sizes.inner_biases}});
     } else if (!b_inner.is_none()) {
         throw py::type_error("b_inner: expected None, since this cell has no deep transition");
     }
@@ -146,8 +150,8 @@ Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& nee
     }
     return weights;
 }
-template Weights<float> read_weights(const Spec&, const WeightArrays&, Needs&);
-template Weights<double> read_weights(const Spec&, const WeightArrays&, Needs&);
+template Weights<float> read_weights(const Spec&, const WeightArrays&, Sizes&);
+template Weights<double> read_weights(const Spec&, const WeightArrays&, Sizes&);
 
 template <class T>
 std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weights, int directions) {
@@ -157,8 +161,8 @@ std::vector<Weights<T>> checked_weights(const Spec& spec, const py::list& weight
     }
     std::vector<Weights<T>> passes;
     for (const py::handle item : weights) {
-        Needs needs;
-        const Weights<T> pass = read_weights<T>(spec, weight_arrays(item), needs);
+        Sizes sizes;
+        const Weights<T> pass = read_weights<T>(spec, weight_arrays(item), sizes);
         const size_t index = passes.size();
         const bool fits_below = index < static_cast<size_t>(directions) ? index == 0 || pass.I == passes[0].I
                                                                         : pass.I == directions * passes[0].P;
@@ -185,13 +189,14 @@ Curve curve_of(const py::tuple& tuple) {
 
 // A deep transition is one of a cell that works row by row, of as many products as there is room for.
 void check_depth(Cell cell, int depth, bool shortcut) {
+    if (depth == 1 && !shortcut) return;
     const int products = needs_of<float>({cell}, 1, 1).products;
     if (depth < 1 + shortcut || depth > kMaxProducts || depth * products + shortcut > kMaxProducts) {
         throw py::value_error("transition_depth: expected another number of this cell, got " + std::to_string(depth));
     }
     Spec spec{cell};
     spec.options.depth = depth, spec.options.shortcut = shortcut;
-    if (needs_of<float>(spec, 1, 1).products != depth * products + shortcut) {
+    if (products == 0 || needs_of<float>(spec, 1, 1).products != depth * products + shortcut) {
         throw py::value_error("transition_depth: expected 1 of this cell, got " + std::to_string(depth));
     }
 }

@@ -51,9 +51,14 @@ inline constexpr size_t kWeights = 7;
 using WeightArrays = std::array<py::object, kWeights>;
 // From a tuple, which may end after b_hh.
 WeightArrays weight_arrays(py::handle tuple);
-// Sets `needs` too.
+// What a call has to know of what a layer needs. (Small calls notice a copy of all that products are.)
+struct Sizes {
+    int64_t state[kMaxStates];
+    int64_t vectors, inner_rows, inner_biases;
+};
+// Sets `sizes` too.
 template <class T>
-Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Needs& needs);
+Weights<T> read_weights(const Spec& spec, const WeightArrays& arrays, Sizes& sizes);
 
 // Weights of layers that fit on top of each other, a tuple for each pass, and whether the first is float32. TypeError
 // or ValueError otherwise.

@@ -77,14 +77,14 @@ struct Recording {
             make(result.weights[1], gradients.w_hh, {GH, P});
             make(result.weights[3], gradients.b_hh, {GH});
         }
-        if (weights.w_inner) make(result.weights[4], gradients.w_inner, {inner_rows(layer.needs), H});
-        if (inner_biases(layer.needs) > 0) make(result.weights[5], gradients.b_inner, {inner_biases(layer.needs)});
-        if (layer.needs.vectors > 0) make(result.weights[6], gradients.vectors, {layer.needs.vectors});
+        if (weights.w_inner) make(result.weights[4], gradients.w_inner, {layer.sizes.inner_rows, H});
+        if (layer.sizes.inner_biases > 0) make(result.weights[5], gradients.b_inner, {layer.sizes.inner_biases});
+        if (layer.sizes.vectors > 0) make(result.weights[6], gradients.vectors, {layer.sizes.vectors});
         T* dstart[kMaxStates] = {};
         for (int s = 0; s < layer.states; ++s) {
             py::object first, start = py::none();
-            make(first, gradients.first[s], {layout.N, layer.needs.state[s]});
-            if (resets && resets->with_start[s]) make(start, dstart[s], {layout.N, layer.needs.state[s]});
+            make(first, gradients.first[s], {layout.N, layer.sizes.state[s]});
+            if (resets && resets->with_start[s]) make(start, dstart[s], {layout.N, layer.sizes.state[s]});
             result.first[static_cast<size_t>(s)] = std::move(first);
             result.start[static_cast<size_t>(s)] = std::move(start);
         }

@@ -57,7 +57,7 @@ inline bool ready(const Arguments& a) {
 template <class T>
 struct Layer {
     Weights<T> weights;
-    Needs needs;
+    Sizes sizes;
     int states;
     Input<T> input;
 };
@@ -68,7 +68,7 @@ void read_states(const char* const* names, const Objects& objects, const Layer<T
     for (int s = 0; s < kMaxStates; ++s) {
         const py::object& object = objects[static_cast<size_t>(s)];
         if (s < layer.states) {
-            to[s] = read_optional<T>(names[s], object, {{"N", N}, {"H", layer.needs.state[s]}});
+            to[s] = read_optional<T>(names[s], object, {{"N", N}, {"H", layer.sizes.state[s]}});
         } else if (!object.is_none()) {
             throw py::type_error(std::string(names[s]) + ": expected None, since this cell has no " +
                                  (s == 1 ? "cell state" : "such state"));
@@ -79,7 +79,7 @@ void read_states(const char* const* names, const Objects& objects, const Layer<T
 template <class T>
 Layer<T> checked_layer(const Spec& spec, Arguments& a) {
     Layer<T> layer{};
-    layer.weights = read_weights<T>(spec, a.weights, layer.needs);
+    layer.weights = read_weights<T>(spec, a.weights, layer.sizes);
     layer.states = states_of(spec.cell);
     const int64_t I = layer.weights.I, H = layer.weights.H;
     const bool batch_first = a.layout.batch_first;
@@ -113,7 +113,7 @@ struct NewOutput {
         pointers.y = data<T>(y);
         arrays[0] = std::move(y);
         for (int s = 0; s < layer.states; ++s) {
-            py::array last = new_array<T>({layout.N, layer.needs.state[s]});
+            py::array last = new_array<T>({layout.N, layer.sizes.state[s]});
             pointers.last[s] = data<T>(last);
             arrays[static_cast<size_t>(1 + s)] = std::move(last);
         }
@@ -157,10 +157,10 @@ void read_masks(const MaskArrays& masks, const Layout& layout, Layer<T>& layer) 
         return read_optional<T>(name, mask,
                                 {layout.batch_first ? batch : steps, layout.batch_first ? steps : batch, {"H", size}});
     };
-    layer.input.take[0] = like_y("h_mask", masks.h, layer.needs.state[0]);
-    layer.input.take[1] = like_y("c_mask", masks.c, layer.needs.state[1]);
+    layer.input.take[0] = like_y("h_mask", masks.h, layer.sizes.state[0]);
+    layer.input.take[1] = like_y("c_mask", masks.c, layer.sizes.state[1]);
     layer.input.recurrent_mask =
-        read_optional<T>("recurrent_mask", masks.recurrent, {{"N", layout.N}, {"H", layer.needs.state[0]}});
+        read_optional<T>("recurrent_mask", masks.recurrent, {{"N", layout.N}, {"H", layer.sizes.state[0]}});
 }
 
 // One object for each state from a tuple of as many.
