@@ -110,6 +110,13 @@ def test_cells_with_options(isa, kind, feeding):
     assert_close(got, expected, np.float64)
 
 
+@pytest.mark.parametrize(("kind", "feeding"), FEEDING)
+def test_cells_with_deep_transitions(isa, kind, feeding):
+    case = Case("GRU", kind, feeding, SHAPES[0], layers=2, transition_depth=3, shortcut=True)
+    got = case.outputs()
+    assert_close(got, case.expected(reference_cells.Deep(CELLS["GRU"], 3, shortcut=True)), np.float64)
+
+
 @pytest.mark.parametrize("cell", ["MGU", "SLSTM", "MinGRU", "LRU"])
 def test_other_cells(cell):
     case = Case(cell, "general", True, SHAPES[0], layers=2)

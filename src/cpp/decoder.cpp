@@ -101,8 +101,8 @@ Run<T>::Run(const Decoder<T>& decoder, const Plan& plan, const DecoderInput<T>& 
         task.I = weights.I, task.H = decoder.stack.H, task.P = P;
         task.packed = true;
         task.w = weights.w, task.b_ih = weights.b_ih, task.vectors = weights.vectors;
-        std::copy_n(weights.u, kMaxProducts, task.u);
-        std::copy_n(weights.b_hh, kMaxProducts, task.b_hh);
+        std::copy_n(weights.u, decoder.stack.needs.products, task.u);
+        std::copy_n(weights.b_hh, decoder.stack.needs.products, task.b_hh);
         task.keep = keep;
         const bool top = l + 1 == L;
         task.y = top ? combined + decoder.E : inputs[static_cast<size_t>(l + 1)];
@@ -116,7 +116,7 @@ Run<T>::Run(const Decoder<T>& decoder, const Plan& plan, const DecoderInput<T>& 
         if (!keep) continue;
         task.saved = tape->kept[static_cast<size_t>(l)].saved;
         for (int p = 0; p < needs.products; ++p) {
-            task.operands[p] = tape->kept[static_cast<size_t>(l)].operands[p];
+            task.operands[p] = tape->kept[static_cast<size_t>(l)].operand(p);
         }
     }
     attention = {decoder.score, input.S,    decoder.E,           decoder.A,

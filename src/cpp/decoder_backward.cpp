@@ -19,7 +19,7 @@ struct LayerGradients {
     Backward<T> task;
     T *dx_gates, *du_own[kMaxProducts], *carry[kMaxStates], *u[kMaxProducts], *w, *sums;
     T* dh;  // (N, P) of the layer's h at the current step, of sorted rows
-    Arrays<T> memory;
+    Arrays<T, 4 + kMaxStates + 2 * kMaxProducts> memory;
 };
 
 template <class T>
@@ -115,9 +115,7 @@ BackwardRun<T>::BackwardRun(const DecoderWeights<T>& weights, const DecoderInput
         layer.memory.add(layer.dx_gates, R * GH);
         for (int p = 0; p < needs.products; ++p) {
             const Product& product = needs.product[p];
-            const bool own = product.projects || needs.split_gradient;
-            layer.du_own[p] = nullptr;
-            if (own) layer.memory.add(layer.du_own[p], R * (product.projects ? product.columns : GH));
+            if (product.own > 0) layer.memory.add(layer.du_own[p], R * product.own);
             layer.memory.add(layer.u[p], product.columns * round_up(product.K, kernels.lanes));
         }
         for (int s = 0; s < cell.states; ++s) {
@@ -144,12 +142,15 @@ BackwardRun<T>::BackwardRun(const DecoderWeights<T>& weights, const DecoderInput
             task.carry[s] = layer.carry[s];
         }
         task.saved = kept.saved, task.vectors = of.vectors;
+        T* du = layer.dx_gates;
+        int64_t stride = GH;
         for (int p = 0; p < needs.products; ++p) {
             const Product& product = needs.product[p];
-            task.operands[p] = kept.operands[p];
+            if (product.own > 0) du = layer.du_own[p], stride = product.own;
+            task.operands[p] = kept.operand(p);
             task.u[p] = layer.u[p];
-            task.du[p] = layer.du_own[p] ? layer.du_own[p] : layer.dx_gates + product.first;
-            task.du_stride[p] = product.projects ? product.columns : GH;
+            task.du[p] = du + product.at;
+            task.du_stride[p] = stride;
         }
         task.dy = layer.dh;
         task.chunk = {0, batch.T};
@@ -308,10 +309,10 @@ void BackwardRun<T>::weight_gradients() const {
             {weights.layers[l].I, tape.inputs[l], in_order.data(), GH, GH, layer.dx_gates, to.w_ih, to.b_ih});
         for (int p = 0; p < needs.products; ++p) {
             const Product& product = needs.product[p];
-            const T* operands = kept.operands[p];
+            const T* operands = kept.operand(product.operand);
             sums.push_back({product.K, operands ? operands : static_cast<const T*>(kept.states[0]),
                             operands ? in_order.data() : previous_rows.data(), product.columns, layer.task.du_stride[p],
-                            layer.task.du[p], to.of(product), product.projects ? nullptr : to.b_hh + product.first});
+                            layer.task.du[p], to.of(product), to.bias_of(product)});
         }
     }
     sum_weights(*tape.kernels, R, sums);

@@ -677,7 +677,7 @@ Outputs<T> run(const DecoderCase& c) {
     for (int64_t l = 0; l < c.layers; ++l) {
         const int64_t I = l ? H : c.I + fed;
         weights.layers.push_back(
-            {c.spec, I, H, H, draw(GH * I), draw(GH * H), draw(GH), l ? draw(GH) : nullptr, nullptr, nullptr});
+            {c.spec, I, H, H, draw(GH * I), draw(GH * H), draw(GH), l ? draw(GH) : nullptr, nullptr, nullptr, nullptr});
         if (needs.vectors) weights.layers.back().vectors = draw(needs.vectors);
     }
     if (c.score != Score::dot) weights.w_q = draw(A * H);

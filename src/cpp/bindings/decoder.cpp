@@ -221,8 +221,9 @@ struct DecoderRecording {
                 arrays[1] = make(to.w_hh, {GH, layer.P});
                 arrays[3] = make(to.b_hh, {GH});
             }
-            if (layer.w_hr) arrays[4] = make(to.w_hr, {layer.P, layer.H});
-            if (decoder->needs.vectors > 0) arrays[5] = make(to.vectors, {decoder->needs.vectors});
+            if (layer.w_inner) arrays[4] = make(to.w_inner, {inner_rows(decoder->needs), layer.H});
+            if (const int64_t biases = inner_biases(decoder->needs)) arrays[5] = make(to.b_inner, {biases});
+            if (decoder->needs.vectors > 0) arrays[6] = make(to.vectors, {decoder->needs.vectors});
             for (size_t s = 0; s < states; ++s) to.first[s] = dfirst[s] + l * N * decoder->needs.state[s];
             py::tuple of_layer(kWeights);
             for (size_t w = 0; w < kWeights; ++w) of_layer[w] = arrays[w];
