@@ -1,11 +1,12 @@
 """rnncore: a compiled core for recurrent networks, called from NumPy.
 
 `functional` has recurrent layers as pure functions on arrays; `RNN`, `LSTM` and `GRU` are layers with parameters, other
-layers stand beside them, `Recurrent` makes one of a step in Python, which `scan` runs, and `Sequential` makes models of
-layers. `data` cuts sequences and series into batches for training; `losses` and `CTC` say how far outputs are from
-targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW` step parameters, `schedules` has learning rates that
-change, `init` initial values; `decoding` makes sequences of what a model expects. `reference` is the float64 NumPy
-oracle of every cell, `testing` has gradient checks and contract suites for layers and cells.
+layers stand beside them, `ChildSumTreeLSTM` and others read trees, `Recurrent` makes a layer of a step in Python, which
+`scan` runs, and `Sequential` makes models of layers. `data` cuts sequences and series into batches for training;
+`losses` and `CTC` say how far outputs are from targets, with gradients; `SGD`, `RMSprop`, `Adam` and `AdamW` step
+parameters, `schedules` has learning rates that change, `init` initial values; `decoding` makes sequences of what a
+model expects. `reference` is the float64 NumPy oracle of every cell, `testing` has gradient checks and contract suites
+for layers and cells.
 """
 
 from importlib import import_module
@@ -21,6 +22,7 @@ from rnncore.controls import (
 )
 from rnncore.elementwise import LRU, QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from rnncore.feedforward import Embedding, Linear
+from rnncore.forest import Forest, Trees
 from rnncore.frozen import Frozen
 from rnncore.gated import GRU, LSTM, MGU, RNN, SLSTM
 from rnncore.layer import Layer, load
@@ -30,6 +32,7 @@ from rnncore.packed import Packed
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream
+from rnncore.trees import BinaryTreeLSTM, ChildSumTreeLSTM, Root, TreeRNN
 
 if TYPE_CHECKING:  # what only training or steps in Python take is imported when it is first asked for
     from rnncore import data, decoding, init, metrics, schedules
@@ -68,12 +71,15 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "BinaryTreeLSTM",
     "Callback",
+    "ChildSumTreeLSTM",
     "Concat",
     "CrossEntropy",
     "DelayedStream",
     "Dropout",
     "Embedding",
+    "Forest",
     "Frozen",
     "GaussianNLL",
     "History",
@@ -96,11 +102,14 @@ __all__ = [
     "Recurrent",
     "Repeat",
     "Residual",
+    "Root",
     "Seq2Seq",
     "Sequential",
     "StepInfo",
     "Stream",
     "Trainer",
+    "TreeRNN",
+    "Trees",
     "available_isas",
     "clip_norm",
     "clip_value",

@@ -585,3 +585,39 @@ def linear_scan_backward(
     /,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the gradients of a, b and h_0 from the y of `linear_scan`; dy (N, T, C), dh_n (N, C) or None."""
+
+class Forest:
+    """Where the nodes of trees are, level by level. Immutable."""
+
+    def __init__(self, sizes: NDArray[Any], parents: NDArray[Any], sides: NDArray[Any] | None, /) -> None:
+        """int64: nodes of each tree (N,); of each node (R,) its parent within the tree or -1, and perhaps its side."""
+
+    @property
+    def levels(self) -> int: ...
+
+class TreeRecording:
+    """What backward needs of a call."""
+
+    def backward(self, dy: object, dh: object, dc: object, /) -> tuple[NDArray[Any], ...]:
+        """Return the gradients of x and of the six arrays of weights; those that the cell has not are empty."""
+
+def tree(
+    keep: bool,
+    cell: str,
+    forest: Forest,
+    x: object,
+    weight: object,
+    bias: object,
+    u: object,
+    b: object,
+    u_forget: object,
+    b_forget: object,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, TreeRecording | None]:
+    """Return y (R, H), h and c (N, H) of the roots, and a recording if one is to be kept.
+
+    The cells are rnn_tanh, rnn_relu, child_sum and binary; c is None where one has none. x (R, I), weight (pre, I),
+    bias (pre) or None, u (product, operand), b (product): H, H and H numbers for the first two cells, 4*H, 3*H and H
+    for child_sum (gates i, f, g, o, and i, g, o), 4*H, 5*H (i, f_left, f_right, g, o) and 2*H (left, right) for
+    binary. u_forget (H, H) and b_forget (H) of child_sum alone.
+    """

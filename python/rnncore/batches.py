@@ -21,14 +21,14 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    x : ndarray, (n, T, ...), or a pair of such
+    x : ndarray, (n, T, ...), a pair of such, or Trees
         Inputs; zero at padded steps.
     targets : ndarray (n, ...) or (n, T, ...), list of ndarray, or None
         What the outputs are compared with: of each sequence, of each step (zero at padded ones), or one array of any
         length for each sequence, as CTC takes them.
     lengths : ndarray of int64, (n,), or a pair of such, or None
         Valid steps of each sequence. None: all T are.
-    weights : ndarray (n,) or (n, T), or None
+    weights : ndarray (n,) or (n, T), Trees, or None
         How much each sequence or step counts in the loss. None: all alike.
     carry : bool
         Whether row k continues row k of the batch before, so that the recurrent state is carried over. If not, states
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     x: Any
     targets: Any = None
     lengths: Any = None
-    weights: Array | None = None
+    weights: Any = None
     carry: bool = False
 
 

@@ -1,6 +1,7 @@
 """Data for training: what cuts sequences and series into batches. Everything of it is imported from here.
 
 - `Sequences`: many sequences, of different lengths if need be, with targets of each sequence or of each step.
+- `Forests`: many trees, with targets of each tree or of each node.
 - `Windows`: windows that slide over a long series, for forecasting.
 - `Streams`: a long series in contiguous streams, for truncated back-propagation with carried state.
 - `Pairs`: sources and targets of any lengths, for encoder-decoder networks.
@@ -27,6 +28,7 @@ A data set of one's own that makes its data up:
 """
 
 from rnncore.batches import Batch, DataSet, Epoch
+from rnncore.forests import Forests
 from rnncore.pairs import Pairs
 from rnncore.sequences import Sequences, split
 from rnncore.series import Streams, Windows, split_series
@@ -35,6 +37,7 @@ __all__ = [
     "Batch",
     "DataSet",
     "Epoch",
+    "Forests",
     "Pairs",
     "Sequences",
     "Streams",

@@ -22,6 +22,7 @@ from rnncore.feedforward import Embedding
 from rnncore.models import Container
 from rnncore.recurrent import _Recurrent
 from rnncore.rowwise import LayerNorm
+from rnncore.trees import BinaryTreeLSTM
 
 __all__ = ["Parameterised", "forget_bias", "glorot", "identity", "orthogonal", "uniform"]
 
@@ -63,7 +64,7 @@ def _read(layer: Parameterised) -> list[_Parameter]:
         return [parameter._replace(name=prefix + parameter.name) for prefix, part in inner for parameter in _read(part)]
     if isinstance(layer, Embedding | LayerNorm):
         return []
-    if isinstance(layer, _Recurrent) and not layer._plain:
+    if isinstance(layer, BinaryTreeLSTM) or (isinstance(layer, _Recurrent) and not layer._plain):
         return _read_recurrent(layer)
     parameters = getattr(layer, "parameters", None)
     if not isinstance(parameters, Mapping):
@@ -87,11 +88,12 @@ def _read(layer: Parameterised) -> list[_Parameter]:
     return found
 
 
-def _read_recurrent(layer: _Recurrent) -> list[_Parameter]:
+def _read_recurrent(layer: _Recurrent | BinaryTreeLSTM) -> list[_Parameter]:
     """Return the matrices and biases of a layer that may have more than those, which keep what they have."""
     H, found = layer.hidden_size, []
     for name, array in layer.parameters.items():
-        kind = "weight_hh" if name.startswith("weight_transition") else name[: name.index("_l")]
+        kind = "_".join(name.split("_")[:2])
+        kind = "weight_hh" if kind.startswith("weight_transition") else kind
         if kind not in _RECURRENT or (kind == "weight_hh" and array.ndim == 1):
             continue
         found.append(_Parameter(name, kind, array, H, len(array) // H))
@@ -228,7 +230,7 @@ def orthogonal(layer: Parameterised, rng: np.random.Generator | int, gain: float
 
 
 def forget_bias(layer: Parameterised, value: float = 1.0) -> None:
-    """Set the bias of the forget gates of LSTM layers, so that they begin by remembering (Gers et al. 2000).
+    """Set the bias of the forget gates of LSTMs and Tree-LSTMs: they begin by remembering (Gers et al. 2000).
 
     The two biases of a gate are added, so that of ``bias_ih`` becomes `value` and that of ``bias_hh`` zero. Nothing
     else is touched.
@@ -254,10 +256,11 @@ def forget_bias(layer: Parameterised, value: float = 1.0) -> None:
     array([1., 1.], dtype=float32)
     """
     value = _finite("value", value)
-    biases = [p for p in _read(layer) if p.kind in ("bias_ih", "bias_hh") and p.gates == 4]
+    biases = [p for p in _read(layer) if p.kind in ("bias_ih", "bias_hh") and p.gates in (4, 5)]
     for parameter in _some(biases, layer, "biases of an LSTM layer, (4*H,)"):
         H = parameter.size
-        parameter.array[H : 2 * H] = value if parameter.kind == "bias_ih" else 0
+        # (five are those of what children make in a BinaryTreeLSTM, which has two forget gates)
+        parameter.array[H : (parameter.gates - 2) * H] = value if parameter.kind == "bias_ih" else 0
 
 
 def identity(layer: Parameterised, scale: float = 1.0) -> None:

@@ -158,6 +158,13 @@ class Ragged(NDArrayOperatorsMixin):
         data, ends = self.data[self._joined_index()], np.cumsum(self.lengths).tolist()
         return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
+    def parts(self, size: int) -> list[Ragged]:
+        """Return the sequences in parts of so many at most."""
+        if size >= self.N:
+            return [self]
+        arrays = self.to_list()
+        return [Joined.of("sequences", arrays[n : n + size]) for n in range(0, self.N, size)]
+
     def to_padded(
         self, steps: int | None = None, batch_first: bool = True, fill: float = 0
     ) -> tuple[Array, NDArray[np.int64]]:

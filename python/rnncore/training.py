@@ -406,8 +406,11 @@ class Trainer:
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
         if isinstance(x, Ragged):
-            series = self.predict(x.to_list(), lengths, batch_size)
-            return x.with_data(x.arranged("outputs", series)) if isinstance(series, list) else series
+            x.structure(lengths)
+            runs = [self.model.run(part)[0] for part in x.parts(batch_size)]
+            if not isinstance(runs[0], Ragged):
+                return np.concatenate(runs)
+            return x.with_data(x.arranged("outputs", [y for run in runs for y in run.to_list()]))
         if is_list(x, self.model.input_shape):
             if lengths is not None:
                 raise ValueError("lengths: expected None, since x has its own")

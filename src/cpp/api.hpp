@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "cells.hpp"
+#include "tree_tasks.hpp"
 
 namespace rnncore {
 
@@ -319,6 +320,10 @@ struct Kernels {
     void (*attend_gradient)(const Attention<T>&, int64_t rows, const AttentionGradient<T>&);
     // out (M, columns) += sum_r left[r] right[r]' of `count` pairs of rows (M), (columns)
     void (*sum_outer)(int64_t count, const T* const* left, const T* const* right, int64_t M, int64_t columns, T* out);
+    // A block of rows of one level of a forest, when all below are done, and backward, when all above are. workspace
+    // has the sum of `sizes` for each row and 7*H more; backward, H for each row and H more.
+    void (*tree_forward)(const TreeForward<T>&, Span rows, T* workspace);
+    void (*tree_backward)(const TreeBackward<T>&, Span rows, T* workspace);
 };
 
 // A reservoir: H units with fixed sparse weights W (H, H), packed for a number of lanes. kernels/reservoir.hpp has its

@@ -1,7 +1,8 @@
 // Drives the core without Python, for sanitizers, emulators and compilers that the wheel is not built with: every cell,
 // dtype and instruction set over sizes with tails, ragged batches, empty ones, tokens, resets, checkpoints, stacks of
-// layers, affine layers, linear scans, decoders with attention, streams, reservoirs, steps of optimisers, several
-// threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was wrong.
+// layers, affine layers, linear scans, trees, decoders with attention, streams, reservoirs, steps of optimisers,
+// several threads inside a call, several callers at once, and fork. Prints what it did; exits with 1 if anything was
+// wrong.
 //
 // It knows no right values (the Python tests do). It checks that every element of every output is written and finite,
 // and that bits depend neither on the number of threads, nor on whether a forward pass is recorded or with checkpoints,
@@ -40,6 +41,7 @@
 #include "schedule.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
+#include "tree.hpp"
 #include "update.hpp"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -783,6 +785,95 @@ Outputs<T> run(const ScanCase& c) {
     return outputs;
 }
 
+// --- trees --------------------------------------------------------------------------------------------------------
+
+struct TreeCase {
+    TreeCell cell;
+    int64_t trees, nodes, I, H;  // nodes of a tree, at most
+    bool chains;
+
+    std::string name() const {
+        static const char* const cells[] = {"tanh", "relu", "child-sum", "binary"};
+        char text[160];
+        std::snprintf(text, sizeof text, "%d %s of %d nodes I=%d H=%d %s", static_cast<int>(trees),
+                      chains ? "chains" : "trees", static_cast<int>(nodes), static_cast<int>(I), static_cast<int>(H),
+                      cells[static_cast<int>(cell)]);
+        return text;
+    }
+};
+
+// A random forest; some nodes of binary trees have a right child alone.
+Forest forest_of(std::mt19937_64& random, const TreeCase& c) {
+    std::vector<int64_t> first(1, 0), parents, sides;
+    for (int64_t n = 0; n < c.trees; ++n) {
+        const auto size = std::uniform_int_distribution<int64_t>(1, c.nodes)(random);
+        std::vector<int64_t> taken(static_cast<size_t>(size), 0);
+        for (int64_t j = 0; j < size; ++j) {
+            int64_t parent = j - 1, side = 0;
+            if (j && !c.chains) {
+                do {
+                    parent = std::uniform_int_distribution<int64_t>(0, j - 1)(random);
+                    side = std::uniform_int_distribution<int64_t>(0, 1)(random);
+                } while (c.cell == TreeCell::binary && (taken[static_cast<size_t>(parent)] >> side & 1));
+                taken[static_cast<size_t>(parent)] |= int64_t{1} << side;
+            }
+            parents.push_back(parent);
+            sides.push_back(side);
+        }
+        first.push_back(static_cast<int64_t>(parents.size()));
+    }
+    return {first, parents.data(), c.cell == TreeCell::binary ? sides.data() : nullptr};
+}
+
+// Forward, which is the same whether something is kept or not, and backward.
+template <class T>
+Outputs<T> run(const TreeCase& c) {
+    std::mt19937_64 random(42);
+    const Forest forest = forest_of(random, c);
+    const TreeSizes sizes = tree_sizes(c.cell, c.H);
+    const int64_t R = forest.rows(), N = forest.trees(), H = c.H;
+    const bool child_sum = c.cell == TreeCell::child_sum, lstm = child_sum || c.cell == TreeCell::binary;
+    const int64_t forget = child_sum ? H : 0, of_c = lstm ? N * H : 0;
+    const Values<T> x = uniform<T>(random, R * c.I, 1), weight = uniform<T>(random, sizes.pre * c.I, 0.5),
+                    bias = uniform<T>(random, sizes.pre, 0.5),
+                    u = uniform<T>(random, sizes.product * sizes.operand, 0.2),
+                    b = uniform<T>(random, sizes.product, 0.5), u_forget = uniform<T>(random, forget * H, 0.2),
+                    b_forget = uniform<T>(random, forget, 0.5), dy = uniform<T>(random, R * H, 1),
+                    dh = uniform<T>(random, N * H, 1), dc = uniform<T>(random, N * H, 1);
+    const TreeCall<T> call{&forest,
+                           c.cell,
+                           c.I,
+                           H,
+                           x,
+                           weight,
+                           c.I % 2 ? nullptr : static_cast<const T*>(bias),
+                           u,
+                           b,
+                           child_sum ? static_cast<const T*>(u_forget) : nullptr,
+                           child_sum ? static_cast<const T*>(b_forget) : nullptr};
+    Outputs<T> outputs;
+    T* y = outputs.add("y", R * H);
+    T* const last[2] = {outputs.add("h", N * H), outputs.add("c", of_c)};
+    TreeTape<T> tape{};
+    tree_forward<T>(kernels(), call, y, last, &tape);
+    Values<T> again = unwritten<T>(R * H), h = unwritten<T>(N * H), c_again = unwritten<T>(of_c);
+    T* const last_again[2] = {h, c_again};
+    tree_forward<T>(kernels(), call, again, last_again, nullptr);
+    if (std::memcmp(again, y, again.bytes()) != 0) fail(c.name() + ": other bits where nothing is kept");
+
+    const T* const dlast[2] = {c.nodes % 2 ? nullptr : static_cast<const T*>(dh), dc};
+    TreeGradients<T> gradients{};
+    gradients.x = outputs.add("dx", R * c.I);
+    gradients.weight = outputs.add("dweight", sizes.pre * c.I);
+    gradients.bias = outputs.add("dbias", sizes.pre);
+    gradients.u = outputs.add("du", sizes.product * sizes.operand);
+    gradients.b = outputs.add("db", sizes.product);
+    gradients.u_forget = outputs.add("du_forget", forget * H);
+    gradients.b_forget = outputs.add("db_forget", forget);
+    tree_backward<T>(kernels(), call, tape, c.H % 3 ? static_cast<const T*>(dy) : nullptr, dlast, gradients);
+    return outputs;
+}
+
 // --- streams ------------------------------------------------------------------------------------------------------
 
 struct StreamCase {
@@ -1116,6 +1207,22 @@ std::vector<DecoderCase> cases_of_decoders() {
     return all;
 }
 
+std::vector<TreeCase> cases_of_trees() {
+    std::vector<TreeCase> all;
+    for (const TreeCell cell : {TreeCell::rnn_tanh, TreeCell::rnn_relu, TreeCell::child_sum, TreeCell::binary}) {
+        for (const int64_t H : {1, 7, 16, 17, 33}) {
+            all.push_back({cell, 1, 1, 3, H, false});
+            all.push_back({cell, 1, 4, 3, H, false});
+            all.push_back({cell, 5, 30, 4, H, false});
+            all.push_back({cell, 3, 9, 1, H, true});
+        }
+        all.push_back({cell, 0, 5, 2, 5, false});
+        all.push_back({cell, 60, 50, 20, 70, false});  // for several threads
+        all.push_back({cell, 150, 40, 20, 64, true});
+    }
+    return all;
+}
+
 std::vector<LinearCase> cases_of_linear() {
     std::vector<LinearCase> all;
     const auto add = [&](int64_t N, int64_t T, int64_t I, int64_t O) {
@@ -1234,32 +1341,9 @@ void try_stack(const StackCase& c, const std::string& isa) {
     }
 }
 
-template <class T>
-void try_scan(const ScanCase& c, const std::string& isa) {
-    const std::string what = name_of<T>(isa, c.name());
-    set_num_threads(1);
-    const Outputs<T> expected = run<T>(c);
-    check_finite(expected, what);
-    for (const int threads : {2, 7}) {
-        set_num_threads(threads);
-        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
-    }
-}
-
-template <class T>
-void try_decoder(const DecoderCase& c, const std::string& isa) {
-    const std::string what = name_of<T>(isa, c.name());
-    set_num_threads(1);
-    const Outputs<T> expected = run<T>(c);
-    check_finite(expected, what);
-    for (const int threads : {2, 7}) {
-        set_num_threads(threads);
-        check_same(run<T>(c), expected, what + ", " + std::to_string(threads) + " threads");
-    }
-}
-
-template <class T>
-void try_linear(const LinearCase& c, const std::string& isa) {
+// A call that is forward and backward in one.
+template <class T, class Case>
+void try_call(const Case& c, const std::string& isa) {
     const std::string what = name_of<T>(isa, c.name());
     set_num_threads(1);
     const Outputs<T> expected = run<T>(c);
@@ -1574,6 +1658,7 @@ int main(int argc, char** argv) {
     const std::vector<StackCase> stacks = some(cases_of_stacks(), thinned);
     const std::vector<LinearCase> affine = some(cases_of_linear(), thinned);
     const std::vector<ScanCase> scans = some(cases_of_scans(), thinned);
+    const std::vector<TreeCase> trees = some(cases_of_trees(), thinned);
     const std::vector<DecoderCase> decoders = some(cases_of_decoders(), thinned);
     const std::vector<StreamCase> streams = some(cases_of_streams(), thinned);
     std::vector<std::string> isas = available_isas();
@@ -1606,16 +1691,20 @@ int main(int argc, char** argv) {
             try_stack<double>(c, isa);
         }
         for (const LinearCase& c : affine) {
-            try_linear<float>(c, isa);
-            try_linear<double>(c, isa);
+            try_call<float>(c, isa);
+            try_call<double>(c, isa);
         }
         for (const ScanCase& c : scans) {
-            try_scan<float>(c, isa);
-            try_scan<double>(c, isa);
+            try_call<float>(c, isa);
+            try_call<double>(c, isa);
+        }
+        for (const TreeCase& c : trees) {
+            try_call<float>(c, isa);
+            try_call<double>(c, isa);
         }
         for (const DecoderCase& c : decoders) {
-            try_decoder<float>(c, isa);
-            try_decoder<double>(c, isa);
+            try_call<float>(c, isa);
+            try_call<double>(c, isa);
         }
         for (const StreamCase& c : streams) {
             try_stream<float>(c, isa);
@@ -1624,10 +1713,10 @@ int main(int argc, char** argv) {
         try_reservoirs(isa);
         std::printf(
             "%s: %d calls of a layer on 1, 2 and 7 threads, %d on 1, 3 and 4, %d with checkpoints, %d of a stack, "
-            "%d of an affine layer, %d linear scans, %d decoders, %d streams\n",
+            "%d of an affine layer, %d linear scans, %d of trees, %d decoders, %d streams\n",
             isa.c_str(), static_cast<int>(2 * all.size()), static_cast<int>(2 * slices.size()),
             static_cast<int>(2 * checkpoints.size()), static_cast<int>(2 * stacks.size()),
-            static_cast<int>(2 * affine.size()), static_cast<int>(2 * scans.size()),
+            static_cast<int>(2 * affine.size()), static_cast<int>(2 * scans.size()), static_cast<int>(2 * trees.size()),
             static_cast<int>(2 * decoders.size()), static_cast<int>(2 * streams.size()));
         std::fflush(stdout);
     }

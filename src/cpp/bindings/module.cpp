@@ -13,6 +13,7 @@
 #include "scan.hpp"
 #include "stack.hpp"
 #include "stream.hpp"
+#include "tree.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::active_isa();  // a wrong RNNCORE_ISA is an error at import, not at the first call
@@ -29,4 +30,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     rnncore::register_stream(m);
     rnncore::register_reservoir(m);
     rnncore::register_scan(m);
+    rnncore::register_tree(m);
 }

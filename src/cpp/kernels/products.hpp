@@ -24,6 +24,13 @@ struct Rows {
     const T* operator()(int64_t i) const { return at ? at[i] : first + i * stride; }
 };
 
+// A product by itself, of which no more than its sizes matter.
+inline Product product_of(int64_t K, int64_t columns) {
+    Product product{};
+    product.K = K, product.columns = columns;
+    return product;
+}
+
 // out[i] = a[i] times weights (columns, K), packed or as the caller has them, plus a bias; a is given by its rows
 template <class T>
 [[gnu::noinline]] void multiply_into(int64_t rows, const Product& product, bool packed, const T* w, const T* bias,

@@ -23,6 +23,7 @@
 #include "rows.hpp"
 #include "scan.hpp"
 #include "sequence.hpp"
+#include "trees.hpp"
 #include "update.hpp"
 
 namespace rnncore::RNNCORE_ISA {
@@ -162,7 +163,9 @@ constexpr Kernels<T> kernels() {
             summarize_scan_gradient<T>,
             attend<T>,
             attend_gradient<T>,
-            sum_outer<T>};
+            sum_outer<T>,
+            tree_forward<T>,
+            tree_backward<T>};
 }
 
 }  // namespace
