@@ -223,11 +223,24 @@ def test_article_look_ahead(article):
     accuracy = [figures(article["look_ahead"], rf"{k} steps ahead: (\d+\.\d)%")[0] for k in range(5)]
     assert accuracy == sorted(accuracy)
     assert accuracy[0] < 80 < 90 < accuracy[4]
-    assert figures(article["look_ahead"], r"bidirectional: (\d+\.\d)%")[0] > 90
+    assert figures(article["look_ahead"], r"without a limit: (\d+\.\d)%")[0] > 90
 
 
 def test_article_attention_reverses(article):
-    assert figures(article["attention"], r"(\d+)% of 200 new sequences are reversed without an error")[0] > 85
+    without, attentive = (
+        figures(article["attention"], rf"{name} attention: (\d+)% of 200 new sequences are reversed without an error")[
+            0
+        ]
+        for name in ("without", "with")
+    )
+    assert attentive > 90 > without
+
+
+def test_article_trees_go_deeper_than_chains(article):
+    for levels in (1, 4, 8):
+        tree, chain = figures(article["trees"], rf"{levels} levels: tree (\d+\.\d)%, chain (\d+\.\d)%")
+        assert tree > 95
+    assert chain < 85
 
 
 def test_an_article_script_alone():

@@ -1,0 +1,70 @@
+"""Trees against chains: the values of logical expressions, by their nesting.
+
+Nodes are "and", "or", "exclusive or", leaves are true or false. A recursive network makes the state of a node of
+those of its children; an LSTM reads the same tokens in a row, each operator after its operands. Both learn from
+expressions of up to four levels of operators. Prints the accuracy of both by levels, also of more than they were
+trained on, and draws it.
+"""
+
+import numpy as np
+from drawing import drawing, plot_file
+
+import rnncore as rc
+
+TRAINED, LEVELS, V, H = 4, range(1, 9), 5, 32
+
+
+def grow(tokens: list[int], parents: list[int], levels: int, rng: np.random.Generator) -> bool:
+    """Add the nodes of an expression of so many levels, each after its operands; return its value."""
+    if levels == 0:
+        tokens.append(int(rng.integers(2)))
+        parents.append(-1)
+        return tokens[-1] == 1
+    operands, values = [], []
+    for of_operand in rng.permutation([levels - 1, rng.integers(levels)]):  # one as deep as it can be
+        values.append(grow(tokens, parents, int(of_operand), rng))
+        operands.append(len(tokens) - 1)
+    for node in operands:
+        parents[node] = len(tokens)
+    tokens.append(int(rng.integers(2, 5)))
+    parents.append(-1)
+    a, b = values
+    return (a and b, a or b, a != b)[tokens[-1] - 2]
+
+
+def expressions(N: int, levels: range, rng: np.random.Generator) -> tuple[rc.Trees, np.ndarray]:
+    """Return expressions of these levels, a token for each node, and their values."""
+    tokens, parents, values = [[] for _ in range(N)], [[] for _ in range(N)], []
+    for n in range(N):
+        values.append(grow(tokens[n], parents[n], int(rng.choice(levels)), rng))
+    return rc.Trees(rc.Forest(parents), np.concatenate(tokens)), np.array(values, int)
+
+
+def main(path: str | None) -> None:
+    """Train both on the same expressions."""
+    models = {
+        "tree": rc.Sequential(
+            rc.Embedding(V, 16, rng=0), rc.ChildSumTreeLSTM(16, H, rng=1), rc.Root(), rc.Linear(H, 2, rng=2)
+        ),
+        "chain": rc.Sequential(rc.Embedding(V, 16, rng=0), rc.LSTM(16, H, rng=1), rc.Last(), rc.Linear(H, 2, rng=2)),
+    }
+    accuracy = {}
+    for name, model in models.items():
+        rng = np.random.default_rng(0)
+        data = rc.data.Forests(*expressions(2000, range(1, TRAINED + 1), rng), batch_size=25)
+        rc.Trainer(model, rc.CrossEntropy(), rc.Adam(0.01), clip_norm=1.0).fit(data, epochs=15, progress=False)
+        tests = [expressions(300, range(k, k + 1), rng) for k in LEVELS]
+        accuracy[name] = [float((model(x).argmax(axis=1) == values).mean()) for x, values in tests]
+    for k, tree, chain in zip(LEVELS, accuracy["tree"], accuracy["chain"], strict=True):
+        print(f"{k} levels: tree {tree:.1%}, chain {chain:.1%}")
+    if path:
+        with drawing(path) as ax:
+            for name, values in accuracy.items():
+                ax.plot(LEVELS, values, "o-", label=name)
+            ax.axvspan(1, TRAINED, alpha=0.1, label="trained on")
+            ax.set(xlabel="levels of operators", ylabel="accuracy")
+            ax.legend(loc="lower left")
+
+
+if __name__ == "__main__":
+    main(plot_file(__doc__))
