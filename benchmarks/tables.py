@@ -9,7 +9,18 @@ from limits import Limits
 from problems import Shape
 from ratios import FASTEST, ours_of, ratios
 
-__all__ = ["disturbed", "heading", "microseconds", "notes", "opening", "plural", "point_lines", "summary"]
+__all__ = [
+    "BUSY",
+    "BUSY_CPUS",
+    "disturbed",
+    "heading",
+    "microseconds",
+    "notes",
+    "opening",
+    "plural",
+    "point_lines",
+    "summary",
+]
 
 Message = Mapping[str, Any]
 
