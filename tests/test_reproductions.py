@@ -17,10 +17,12 @@ import rnncore as rc
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # its commands import the modules beside them by their names
 
-from reproductions import MODULES, adding, copy_memory, names, reber, vowels  # noqa: E402
+from reproductions import MODULES, adding, addition, copy_memory, g2p, listops, names, reber, vowels  # noqa: E402
 from reproductions.rows import COLUMNS, replace_row  # noqa: E402
 
-NEEDS = {"vowels": "sktime", "names": "faker"}
+NEEDS = {"vowels": "sktime", "names": "faker", "g2p": "g2p_en"}
+# What takes a part of the package that is not there yet, and what can be run without.
+WITHOUT = {"addition": ("Seq2Seq", "keras"), "listops": ("Forest", "chain")}
 
 
 def run(*arguments: str) -> dict:
@@ -44,7 +46,8 @@ def run(*arguments: str) -> dict:
 def test_quick_runs_learn(name):
     if name in NEEDS and not find_spec(NEEDS[name]):
         pytest.skip(f"needs the data that {NEEDS[name]} ships")
-    said = run(name, "--quick")
+    missing, rest = WITHOUT.get(name, ("", ""))
+    said = run(name, "--quick", *(() if not missing or hasattr(rc, missing) else ("--tasks", rest)))
     assert (said["experiment"], said["quick"]) == (name, True)
     rows = {row["key"]: row for row in said["rows"]}
     for row in rows.values():
@@ -83,12 +86,29 @@ def check_names(figures):
     assert figures["4-gram"]["accuracy"] > 0.6
 
 
+def check_addition(figures):
+    assert figures["keras"]["characters"] > 0.5  # most are spaces or one of ten
+    assert min(each["sums"] for each in figures.values()) > 0.05
+
+
+def check_listops(figures):
+    assert min(each["accuracy"] for each in figures.values()) > 0.2  # a digit of ten
+
+
+def check_g2p(figures):
+    assert figures["gru"]["same"] == 1
+    assert figures["gru"]["words"] == 100
+
+
 CHECKS = {
     "reber": check_reber,
     "adding": check_adding,
     "copy": check_copy,
     "vowels": check_vowels,
     "names": check_names,
+    "addition": check_addition,
+    "listops": check_listops,
+    "g2p": check_g2p,
 }
 
 
@@ -262,3 +282,84 @@ def test_names_are_of_one_locale_and_one_part():
     train, held_out, _, _ = names.split(1.0)
     assert not set(train) & set(held_out)
     assert len(train) + len(held_out) == len(found)
+
+
+# ----------------------------------------------------------------------------------- sums, nested operations, phonemes
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_questions_are_different_and_answered(digits):
+    count = 40 if digits == 1 else 1000
+    asked, answers = addition.questions(count, digits, np.random.default_rng(0))
+    numbers = [tuple(map(int, question.split("+"))) for question in asked]
+    assert [str(a + b) for a, b in numbers] == answers
+    assert len({frozenset(pair) for pair in numbers}) == count
+    assert 0.2 < np.mean([a < b for a, b in numbers]) < 0.8  # either may come first
+    assert {len(part) for question in asked for part in question.split("+")} == set(range(1, digits + 1))
+
+
+def test_nested_operations_are_worked_out():
+    MIN, MAX, MED, SUM = range(4)
+    for expected, expression in (
+        (2, (MIN, [4, 2, 7])),
+        (9, (MAX, [2, 9, (MIN, [4, 7]), 0])),
+        (4, (MED, [9, 4, 1])),
+        (3, (MED, [8, 3, 4, 1])),
+        (6, (SUM, [9, (SUM, [8, 4]), 5])),
+    ):
+        assert listops.value(expression) == expected
+
+
+def test_nested_operations_are_the_same_as_string_and_as_tree():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        drawn = listops.expression(rng)
+        parents, tokens = listops.parents_and_tokens(drawn)
+        string = listops.string_tokens(drawn)
+        assert [token for token in string if token != listops.CLOSE] == tokens
+        assert parents[0] == -1
+        assert all(parent < node and tokens[parent] >= 10 for node, parent in enumerate(parents) if node)
+        # each worked out again, from the last node to the first, and by a stack
+        values: list[list[int]] = [[] for _ in tokens]
+        for node in reversed(range(len(tokens))):
+            result = tokens[node] if tokens[node] < 10 else reduced(tokens[node], values[node])
+            if node:
+                values[parents[node]].append(result)
+        assert result == listops.value(drawn)
+        stack: list[list[int]] = [[]]
+        for token in string:
+            if token < 10:
+                stack[-1].append(token)
+            elif token < listops.CLOSE:
+                stack.append([token])
+            else:
+                operation, *arguments = stack.pop()
+                stack[-1].append(reduced(operation, arguments))
+        assert stack == [[result]]
+        assert max(depths(parents)) <= listops.DEPTH
+
+
+def reduced(token: int, arguments: list[int]) -> int:
+    def lower_median(values: list[int]) -> int:
+        return int(np.percentile(values, 50, method="lower"))
+
+    return (min, max, lower_median, lambda values: sum(values) % 10)[token - 10](arguments)
+
+
+def depths(parents: list[int]) -> list[int]:
+    found = [0]
+    for parent in parents[1:]:
+        found.append(found[parent] + 1)
+    return found
+
+
+def test_words_are_spoken_as_the_package_speaks_them():
+    if not find_spec("g2p_en"):
+        pytest.skip("needs the network that g2p-en ships")
+    package = g2p.package_speaker()
+    speaker = g2p.Speaker(package)
+    asked = [*g2p.words(30), "a", "supercalifragilisticexpialidocious"]
+    expected = [package.predict(word) for word in asked]
+    assert [speaker.predict(word) for word in asked] == expected
+    assert speaker.predict_all(asked) == expected
+    assert len({tuple(phonemes) for phonemes in expected}) > 25

@@ -12,6 +12,9 @@ MODULES = {
     "copy": "copy_memory",
     "vowels": "vowels",
     "names": "names",
+    "addition": "addition",
+    "listops": "listops",
+    "g2p": "g2p",
 }
 
 
