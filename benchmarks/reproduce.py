@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would spin in the way
@@ -61,13 +62,14 @@ def _row(experiment: Experiment, outcome: Outcome, machine: str) -> tuple[str, .
         experiment.published,
         experiment.source,
         str(len(outcome.seeds)) if experiment.drawn else "none",
-        _time(sorted(outcome.seconds)[len(outcome.seconds) // 2]),
+        f"{_median(outcome.seconds)}, {_median(outcome.cpu_seconds)} CPU",
         machine + (f" {BUSY}" if busy else ""),
     )
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+def _median(seconds: Sequence[float]) -> str:
+    median = sorted(seconds)[len(seconds) // 2]
+    return f"{median:.2g} s" if median < 10 else f"{median:.0f} s"
 
 
 if __name__ == "__main__":
