@@ -42,4 +42,4 @@ def replace_row(path: Path, row: tuple[str, ...]) -> None:
 
 
 def _line(row: tuple[str, ...]) -> str:
-    return f"| {' | '.join(row)} |".replace("|  |", "| |")
+    return f"| {' | '.join(cell or '-' for cell in row)} |"
