@@ -61,7 +61,7 @@ def _ours(figures: Sequence[Figures]) -> str:
 
 def experiments(quick: bool) -> list[Experiment]:
     """Return both networks at the published length, and at one that they learn."""
-    lengths = {2: (32, 1500)} if quick else {20: (128, 12_000), 1000: (64, 1000)}  # units and updates
+    lengths = {2: (32, 1500)} if quick else {20: (128, 12_000), 1000: (64, 2000)}  # units and updates
     return [
         Experiment(
             key=f"{cell}-{T}".lower(),

@@ -48,7 +48,7 @@ def package_speaker() -> Any:
         "cmudict": SimpleNamespace(dict=dict),
         "construct_homograph_dictionary": dict,
     }
-    exec(compile(ast.Module(of_class, []), str(folder / "g2p.py"), "exec"), names)
+    exec(compile(ast.Module([*of_class], []), str(folder / "g2p.py"), "exec"), names)
     return names["G2p"]()
 
 

@@ -75,8 +75,7 @@ def split(share: float) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
     """Return names to learn from and held out, and the locales of both; of a share of all."""
     names, locales = read()
     some = np.random.default_rng(SPLIT_SEED).permutation(len(names))[: int(share * len(names))]
-    parts = rc.data.split([names[i] for i in some], locales[some], validation=HELD_OUT, rng=SPLIT_SEED)
-    return parts  # type: ignore[return-value]
+    return rc.data.split([names[i] for i in some], locales[some], validation=HELD_OUT, rng=SPLIT_SEED)
 
 
 def _ngrams(share: float, order: int, seed: int) -> Figures:
