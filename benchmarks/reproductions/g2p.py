@@ -26,7 +26,6 @@ from reproductions.experiment import Experiment, Figures
 __all__ = ["Speaker", "experiments", "package_speaker", "words"]
 
 START, END, LONGEST = 2, 3, 20  # tokens of phonemes, and how many the package writes at most
-END_OF_WORD = "</s>"
 
 
 def package_speaker() -> Any:
@@ -39,8 +38,6 @@ def package_speaker() -> Any:
         warnings.simplefilter("ignore")  # of an escape in a string
         tree = ast.parse((folder / "g2p.py").read_text(encoding="utf-8"))
     of_class = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "G2p"]
-    for node in of_class:
-        node.body = [part for part in node.body if getattr(part, "name", "") != "__call__"]  # reads sentences
     names: dict[str, Any] = {
         "np": np,
         "os": os,
@@ -73,21 +70,17 @@ class Speaker:
         return embedding, gru
 
     def _tokens(self, word: str) -> np.ndarray:
-        return np.array([self.letters[letter] for letter in [*word, END_OF_WORD]])
+        return np.array([self.letters[letter] for letter in [*word, "</s>"]])
 
     def predict(self, word: str) -> list[str]:
         """Return the phonemes of one word."""
         self._reading.reset()
         self._reading.process(self._tokens(word))
         self._writing.state = [*self._reading.state, None]
-        written: list[str] = []
-        token = START
-        while len(written) < LONGEST:
-            token = int(self._writing.step(token).argmax())
-            if token == END:
-                break
-            written.append(self.phonemes[token])
-        return written
+        written = [START]
+        while len(written) <= LONGEST and written[-1] != END:
+            written.append(int(self._writing.step(written[-1]).argmax()))
+        return [self.phonemes[token] for token in written[1:] if token != END]
 
     def predict_all(self, of: Sequence[str]) -> list[list[str]]:
         """Return the phonemes of many words, all side by side: those that have ended leave."""
@@ -118,23 +111,17 @@ def words(count: int) -> list[str]:
 def _run(count: int, seed: int) -> Figures:
     package = package_speaker()
     speaker, asked = Speaker(package), words(count)
-    theirs, their_seconds = _timed(lambda: [package.predict(word) for word in asked])
-    ours, seconds = _timed(lambda: [speaker.predict(word) for word in asked])
-    together, seconds_together = _timed(lambda: speaker.predict_all(asked))
-    same = [p == q == r for p, q, r in zip(theirs, ours, together, strict=True)]
-    us = 1e6 / len(asked)
-    return {
-        "words": len(asked),
-        "same": float(np.mean(same)),
-        "us a word": us * seconds,
-        "us a word, all at once": us * seconds_together,
-        "us a word, package": us * their_seconds,
+    ways: dict[str, Callable[[], list[list[str]]]] = {
+        "us a word": lambda: [speaker.predict(word) for word in asked],
+        "us a word, all at once": lambda: speaker.predict_all(asked),
+        "us a word, package": lambda: [package.predict(word) for word in asked],
     }
-
-
-def _timed(call: Callable[[], list[list[str]]]) -> tuple[list[list[str]], float]:
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
+    written, figures = [], {"words": float(len(asked))}
+    for name, way in ways.items():
+        start = time.perf_counter()
+        written.append(way())
+        figures[name] = 1e6 * (time.perf_counter() - start) / len(asked)
+    return {**figures, "same": float(np.mean([p == q == r for p, q, r in zip(*written, strict=True)]))}
 
 
 def _ours(figures: Sequence[Figures]) -> str:
