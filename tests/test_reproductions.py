@@ -133,13 +133,13 @@ def row(experiment: str, network: str, ours: str) -> tuple[str, ...]:
 
 def test_rows_are_replaced_by_name(tmp_path):
     path = tmp_path / "table.md"
-    for each in (row("a", "LSTM", "1"), row("b", "LSTM", "2"), row("a", "GRU", "3")):
+    for each in (row("a, T = 1", "LSTM", "1"), row("b", "LSTM", "2"), row("a, T = 2", "LSTM", "3")):
         replace_row(path, each)
     path.write_text("# Heading\n\n" + path.read_text() + "\nAfter the table | a bar.\n")
-    replace_row(path, row("a", "LSTM", "4"))
+    replace_row(path, row("a, T = 1", "LSTM", "4"))
     text = path.read_text()
     cells = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines()[4:7]]
-    assert cells == [["a", "LSTM", "4"], ["a", "GRU", "3"], ["b", "LSTM", "2"]]
+    assert cells == [["a, T = 1", "LSTM", "4"], ["a, T = 2", "LSTM", "3"], ["b", "LSTM", "2"]]
     assert text.startswith("# Heading\n\n| experiment |")
     assert text.endswith("|\n\nAfter the table | a bar.\n")
     assert list(tmp_path.iterdir()) == [path]

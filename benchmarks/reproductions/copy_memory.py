@@ -18,7 +18,7 @@ __all__ = ["draw", "experiments", "memoryless"]
 COPIED, SYMBOLS, BLANK, ASK = 10, 8, 0, 9
 BATCH, TESTED = 32, 500
 RATE = 3e-3
-SOURCE = "Bai et al. (2018), arXiv:1803.01271, 16,000 parameters"
+SOURCE = "Bai et al. (2018), arXiv:1803.01271"
 PUBLISHED = {("LSTM", 1000): "0.0204", ("GRU", 1000): "0.0197"}
 
 

@@ -13,6 +13,8 @@ RULER = "|" + "---|" * len(COLUMNS)
 def replace_row(path: Path, row: tuple[str, ...]) -> None:
     """Put a row into the table of a file in the place of the one of its name, or after those of its experiment.
 
+    An experiment goes by its first words, to the comma.
+
     The file, which has the heading of the table once, is replaced in one step, or made if there is none.
 
     Raises
@@ -34,7 +36,8 @@ def replace_row(path: Path, row: tuple[str, ...]) -> None:
     if row[:NAMED_BY] in names:
         lines[first + names.index(row[:NAMED_BY])] = _line(row)
     else:
-        fellows = [index for index, name in enumerate(names) if name[0] == row[0]]
+        kin = [name[0].partition(",")[0] == row[0].partition(",")[0] for name in names]
+        fellows = [index for index, alike in enumerate(kin) if alike]
         lines.insert(first + fellows[-1] + 1 if fellows else last, _line(row))
     written = path.with_name(path.name + ".new")
     written.write_text("\n".join(lines) + "\n", encoding="utf-8")
