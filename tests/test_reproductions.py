@@ -279,7 +279,7 @@ def test_names_are_of_one_locale_and_one_part():
     found, locales = names.read()
     assert len(found) == len(set(found)) == len(locales) > 10_000
     assert set(locales) == set(range(len(names.LOCALES.split())))
-    train, held_out, _, _ = names.split(1.0)
+    train, held_out, _, _ = names.split(1.0, seed=0)
     assert not set(train) & set(held_out)
     assert len(train) + len(held_out) == len(found)
 

@@ -13,9 +13,8 @@ RULER = "|" + "---|" * len(COLUMNS)
 def replace_row(path: Path, row: tuple[str, ...]) -> None:
     """Put a row into the table of a file in the place of the one of its name, or after those of its experiment.
 
-    An experiment goes by its first words, to the comma.
-
-    The file, which has the heading of the table once, is replaced in one step, or made if there is none.
+    What is before the first comma is the experiment. The file, which has the heading of the table once, is replaced in
+    one step, or made if there is none.
 
     Raises
     ------
