@@ -3,8 +3,8 @@
 Hochreiter & Schmidhuber (1997) asked it first; in this form, with the marks anywhere, it is that of Bai, Kolter &
 Koltun (2018). Every batch is new. Guessing 1 has the variance of the sum for an error, 1/6.
 
-The IRNN of Le, Jaitly & Hinton (2015) has relu and begins with the identity for recurrent weights. An LSTM whose forget
-gates begin open learns what one with the usual initial values does not.
+The IRNN of Le, Jaitly & Hinton (2015) has relu and begins with the identity for recurrent weights. LSTM runs with the
+usual initial values, and with forget gates that begin open.
 """
 
 from collections.abc import Callable, Sequence
