@@ -21,8 +21,6 @@ from reproductions import MODULES, adding, addition, copy_memory, g2p, listops, 
 from reproductions.rows import COLUMNS, replace_row  # noqa: E402
 
 NEEDS = {"vowels": "sktime", "names": "faker", "g2p": "g2p_en"}
-# What takes a part of the package that is not there yet, and what can be run without.
-WITHOUT = {"addition": ("Seq2Seq", "keras"), "listops": ("Forest", "chain")}
 
 
 def run(*arguments: str) -> dict:
@@ -46,8 +44,7 @@ def run(*arguments: str) -> dict:
 def test_quick_runs_learn(name):
     if name in NEEDS and not find_spec(NEEDS[name]):
         pytest.skip(f"needs the data that {NEEDS[name]} ships")
-    missing, rest = WITHOUT.get(name, ("", ""))
-    said = run(name, "--quick", *(() if not missing or hasattr(rc, missing) else ("--tasks", rest)))
+    said = run(name, "--quick")
     assert (said["experiment"], said["quick"]) == (name, True)
     rows = {row["key"]: row for row in said["rows"]}
     for row in rows.values():
