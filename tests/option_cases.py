@@ -21,13 +21,21 @@ ACTIVATIONS = [
 ]  # fmt: skip
 _UNBOUNDED = {"identity", "relu", "softplus", "elu", "affine", "leaky_relu", "thresholded_relu"}
 
+FEED_FORWARD = {"identity", "tanh", "sigmoid", "relu"}  # what layers around a pass may have
+
 _DEEP = [
     {"transition_depth": 2},
     {"transition_depth": 2, "shortcut": True},
     {"transition_depth": 3, "shortcut": True, "layer_norm": True, "recurrent_dropout": 0.3},
     {"transition_depth": 3, "zoneout": 0.3, "gate_clip": 0.6, "bias": False},
 ]
+_FEED_FORWARD = [
+    {"input_depth": 2},
+    {"output_depth": 3, "bias": False},
+    {"input_depth": 3, "output_depth": 2, "input_dropout": 0.3, "transition_depth": 2, "skip": True},
+]
 _OF_ALL = [
+    *_FEED_FORWARD,
     *_DEEP,
     {"layer_norm": True},
     {"gate_clip": 0.6},
@@ -60,7 +68,7 @@ SINGLE: list[tuple[type, dict[str, Any]]] = [
         ]
     ),
     *((rc.GRU, options) for options in [*_OF_ALL, {"reset_after": False}, {"reset_after": False, "zoneout": 0.3}]),
-    *((rc.GRU, {"reset_after": False, **options}) for options in _OF_ALL[4:9:2]),
+    *((rc.GRU, {"reset_after": False, **options}) for options in _OF_ALL[7:12:2]),
     *((rc.GRU, {"reset_after": False, **options}) for options in _DEEP),
     (rc.MGU, {"transition_depth": 4, "shortcut": True}),
     *((rc.MGU, options) for options in [{}, *_OF_ALL]),
@@ -69,6 +77,11 @@ SINGLE: list[tuple[type, dict[str, Any]]] = [
         for kind in (rc.SLSTM, rc.IndRNN, rc.MinGRU, rc.MinLSTM, rc.SRU, rc.QRNN, rc.LRU)
         for options in [{}, {"bias": False}, {"input_dropout": 0.3}, {"skip": True, "learn_initial_state": True}]
     ),
+    *(
+        (rc.RNN, {"input_depth": 2, "output_depth": 2, "nonlinearity": curve})
+        for curve in ("relu", "sigmoid", "identity")
+    ),
+    (rc.LSTM, {"input_depth": 2, "output_depth": 2, "proj_size": -1}),
     (rc.IndRNN, {"nonlinearity": "tanh"}),
     (rc.LRU, {"complex": False}),
     *((kind, {"activation": curve}) for kind in (rc.LSTM, rc.GRU) for curve in ACTIVATIONS),
@@ -153,6 +166,8 @@ class Combination:
             options["transition_depth"] = int(rng.integers(2, 4))
             options["shortcut"] = chance(0.5)
         self.options = options
+        if {options.get("nonlinearity", "tanh"), options.get("activation", "tanh")} <= FEED_FORWARD and chance(0.3):
+            options["input_depth"], options["output_depth"] = (int(rng.integers(1, 4)) for _ in "ab")
         self.shape = one_of(STEPS[1:] if chance(0.9) else [0]), one_of(BATCHES), one_of(INPUTS), one_of(HIDDEN)
         self.form, self.state, self.resets = one_of(FORMS), one_of(STATES), one_of(RESETS)
 

@@ -180,6 +180,52 @@ def in_windows(k, c, cell, x, w, state, *, lengths, reverse, reset_mask, state_r
     return y, tuple(final), pullback
 
 
+ACTIVATIONS = {  # of feed-forward layers: the value, and the slope where it is y
+    "identity": (lambda a: a, np.ones_like),
+    "tanh": (np.tanh, lambda y: 1 - y**2),
+    "sigmoid": (lambda a: 1 / (1 + np.exp(-a)), lambda y: y * (1 - y)),
+    "relu": (lambda a: np.maximum(a, 0), lambda y: (y > 0).astype(float)),
+}
+
+
+def between_feed_forward(layer, suffix, run_pass, cell, x, w, *arguments, lengths, masks, **more):
+    """A pass, as `reference_cells.layer` or `in_windows` runs it, between its feed-forward layers."""
+    act, slope = ACTIVATIONS.get(getattr(layer, "activation", "tanh"), (None, None))
+    parameters = {name: array.astype(np.float64) for name, array in layer.parameters.items()}
+    valid = np.ones(x.shape[:2], bool) if lengths is None else np.arange(x.shape[1]) < np.reshape(lengths, (-1, 1))
+
+    def feed_forward(x, place, depth):
+        values = [np.where(valid[..., np.newaxis], x, 0.0)]
+        names = [(f"weight_{place}{k}", f"bias_{place}{k}") for k in range(1, depth)]
+        for weight, bias in names:
+            y = act(values[-1] @ parameters[weight + suffix].T + parameters.get(bias + suffix, 0.0))
+            values.append(y * valid[..., np.newaxis])
+
+        def pull_back(dy, gradients):
+            for (weight, bias), x, y in zip(reversed(names), reversed(values[:-1]), reversed(values[1:]), strict=True):
+                da = dy * slope(y) * valid[..., np.newaxis]
+                gradients[weight] = np.einsum("nto,nti->oi", da, x)
+                gradients[bias] = da.sum(axis=(0, 1))
+                dy = da @ parameters[weight + suffix]
+            return dy
+
+        return values[-1], pull_back
+
+    masks = None if masks is None else dict(masks)
+    of_input = 1.0 if masks is None or "input" not in masks else masks.pop("input")[:, np.newaxis]
+    read, pull_input = feed_forward(x * of_input, "input", layer.input_depth)
+    h, final, pull = run_pass(cell, read, w, *arguments, lengths=lengths, masks=masks, **more)
+    y, pull_output = feed_forward(h, "output", layer.output_depth)
+
+    def pull_back(dy, *dfinal):
+        of_feed_forward = {}
+        gradients, dfirst, dreset = pull(pull_output(dy, of_feed_forward), *dfinal)
+        dx = pull_input(gradients.pop("x"), of_feed_forward) * of_input
+        return {"x": dx, **gradients, **of_feed_forward}, dfirst, dreset
+
+    return y, final, pull_back
+
+
 def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, masks=None):
     """Run a layer with the oracle's cells: y, the final states, and the function that pulls gradients back.
 
@@ -213,6 +259,8 @@ def run(layer, x, state=None, lengths=None, reset_mask=None, reset_state=None, m
             read = below if between is None else below * between
         context = layer.look_ahead if d == 1 else layer.look_back
         run_pass = reference_cells.layer if context is None else partial(in_windows, context, layer.chunk)
+        if layer.input_depth > 1 or layer.output_depth > 1:
+            run_pass = partial(between_feed_forward, layer, suffix, run_pass)
         y, final, pull = run_pass(
             cell,
             read,

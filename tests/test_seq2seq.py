@@ -261,6 +261,9 @@ class TestPairs:
             rc.data.Pairs([[1], [2]], [[1]], start=0, end=1, batch_size=1)
 
 
+WHOLE_NUMBERS = ["look_back", "input_depth", "output_depth"]  # among what decoders of attention have not
+
+
 class TestErrors:
     def gru(self, *sizes, **options):
         return rc.GRU(*sizes, rng=0, **options)
@@ -284,10 +287,10 @@ class TestErrors:
             rc.Seq2Seq(self.gru(*encoder), self.gru(*decoder), **options)
 
     @pytest.mark.parametrize(
-        "name", ["dropout", "recurrent_dropout", "zoneout", "learn_initial_state", "skip", "look_back"]
+        "name", ["dropout", "recurrent_dropout", "zoneout", "learn_initial_state", "skip", *WHOLE_NUMBERS]
     )
     def test_decoders_of_attention_are_plain(self, name):
-        options = {name: {"learn_initial_state": True, "skip": True, "look_back": 2}.get(name, 0.5)}
+        options = {name: 2 if name in WHOLE_NUMBERS else {"learn_initial_state": True, "skip": True}.get(name, 0.5)}
         with pytest.raises(ValueError, match=f"decoder: expected a layer without {name}"):
             rc.Seq2Seq(self.gru(3, 4), self.gru(3, 4, 2, **options), "dot")
         rc.Seq2Seq(self.gru(3, 4), self.gru(3, 4, 2, **options))

@@ -191,6 +191,8 @@ def check_decoder(recurrent: _Recurrent) -> None:
         "learn_initial_state": False,
         "checkpoint_every": None,
         "look_back": None,
+        "input_depth": 1,
+        "output_depth": 1,
         "models": None,
     }
     zoneout = any(recurrent._options.zoneout)

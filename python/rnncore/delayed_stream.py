@@ -204,7 +204,9 @@ class _Windowed:
         self._layer, self._adds = layer, layer.skip and k > 0
         self.delay = layer.look_ahead or 0
         D, weights = layer._directions, layer._core_weights()
-        self._passes = [Stack(layer._spec(), [of_pass], 1, True) for of_pass in weights[k * D : (k + 1) * D]]
+        self._passes = [
+            layer._deep(index, Stack(layer._spec(), [weights[index]], 1, True)) for index in range(k * D, (k + 1) * D)
+        ]
         first: Any = layer._with_initial((None,) * layer._states, rows) if layer.learn_initial_state else None
         self._first = [
             None if first is None else layer._joined(tuple(part[[index]] for part in first))

@@ -108,10 +108,11 @@ def stages(layers: Sequence[Layer]) -> list[tuple[int, Layer | Embedded]]:
 
 
 def _as_here(layer: _Recurrent) -> bool:
-    """Whether the layer looks up no steps itself, nor is of a class of the user's that does something else with x."""
+    """Whether gates read what is looked up: with no windows, no layers before them, in no class of the user's."""
     kind = type(layer)
     return (
         not layer._has_context
+        and layer.input_depth == 1
         and kind.run is _Recurrent.run
         and kind.vjp is _Recurrent.vjp
         and kind._input is _Recurrent._input

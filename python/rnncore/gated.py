@@ -7,7 +7,7 @@ from __future__ import annotations  # np.random in annotations would import it
 
 from typing import Any, Unpack
 
-from rnncore import constructors
+from rnncore import constructors, depth
 from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.constructors import SharedWithOptions
@@ -40,6 +40,14 @@ _DEPTH = """    transition_depth : int
     shortcut : bool
         Whether the last transition sees h as it was before the step: its input is ``weight_shortcut_l0`` h, (G*H, H).
         Needs two transitions. Default: False.
+    input_depth : int
+        Layers between x and the gates, W among them: input_depth - 1 feed-forward layers of H units before it, in every
+        layer and direction (Pascanu et al. 2014), ``weight_input1_l0`` (H, I), ``weight_input2_l0`` (H, H), ... and
+        ``bias_input1_l0`` (H,), .... ``weight_ih_l0`` is (G*H, H) then. Their activation is that in the place of tanh,
+        which must be "identity", "tanh", "sigmoid" or "relu". Default: 1.
+    output_depth : int
+        Likewise output_depth - 1 feed-forward layers make y of h, which remains the state: ``weight_output1_l0`` and
+        so on, as square as h is wide, and ``bias_output1_l0``. Default: 1.
 """
 _MOST_PRODUCTS = 8  # of the transitions of a step
 _ZONEOUT = """    zoneout : float
@@ -65,6 +73,8 @@ class _Gated(_Recurrent):
         zoneout: float | tuple[float, float],
         transition_depth: int,
         shortcut: bool,
+        input_depth: int,
+        output_depth: int,
         **more: Any,
     ) -> None:
         """Check the options and keep them, before the parameters are made. `more` are those of one cell alone."""
@@ -75,6 +85,9 @@ class _Gated(_Recurrent):
         self.zoneout, probabilities = zoneout_probabilities(zoneout, self._states)
         self.transition_depth = _size("transition_depth", transition_depth)
         self.shortcut = bool(shortcut)
+        self.input_depth = _size("input_depth", input_depth)
+        self.output_depth = _size("output_depth", output_depth)
+        self._of_feed_forward = depth.activation(self, self._activation_name, self.activation)
         most = _MOST_PRODUCTS // self._products
         if self.transition_depth > most:
             raise ValueError(f"transition_depth: expected at most {most} of this cell, got {transition_depth}")
@@ -192,6 +205,8 @@ class RNN(_Gated):
         zoneout: float = 0.0,
         transition_depth: int = 1,
         shortcut: bool = False,
+        input_depth: int = 1,
+        output_depth: int = 1,
         **shared: Unpack[SharedWithOptions],
     ) -> None:
         self.leak = number("leak", leak, "in (0, 1]")
@@ -202,6 +217,8 @@ class RNN(_Gated):
             zoneout=zoneout,
             transition_depth=transition_depth,
             shortcut=shortcut,
+            input_depth=input_depth,
+            output_depth=output_depth,
             leak=self.leak,
         )
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)
@@ -225,6 +242,8 @@ class GateOptions(SharedWithOptions, total=False):
     gate_clip: float | None
     transition_depth: int
     shortcut: bool
+    input_depth: int
+    output_depth: int
 
 
 class _SeveralGates(_Gated):
@@ -247,6 +266,8 @@ class _SeveralGates(_Gated):
         zoneout: float | tuple[float, float] = 0.0,
         transition_depth: int = 1,
         shortcut: bool = False,
+        input_depth: int = 1,
+        output_depth: int = 1,
         **shared: Unpack[SharedWithOptions],
     ) -> None:
         self._set_options(
@@ -257,6 +278,8 @@ class _SeveralGates(_Gated):
             zoneout=zoneout,
             transition_depth=transition_depth,
             shortcut=shortcut,
+            input_depth=input_depth,
+            output_depth=output_depth,
             **self._own_options(),
         )
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **shared)

@@ -2,16 +2,18 @@
 
 They take anything with a `parameters` mapping, a layer or a model, and go by the last part of each name:
 ``weight_ih*``, ``weight_hh*``, ``bias_ih*``, ``bias_hh*`` are of a recurrent layer, ``weight`` (out, in) and ``bias``
-of a linear one. Embeddings, normalisations and the parameters of options keep what they have. The number of gates G is
-read off the shape (G*H, H) of ``weight_hh*``; the matrices of further transitions, ``weight_transition*``, are as that
-one. Random ones need their `rng`, a generator or a seed, and draw in the order of the parameters, so a seed means the
-same values, in any dtype.
+of a linear one, and so are ``weight_input1*``, ``weight_output1*`` and so on, with their biases, of a recurrent layer.
+Embeddings, normalisations and the parameters of options keep what they have. The number of gates G is read off the
+shape (G*H, H) of ``weight_hh*``; the matrices of further transitions, ``weight_transition*``, are as that one. Random
+ones need their `rng`, a generator or a seed, and draw in the order of the parameters, so a seed means the same values,
+in any dtype.
 
 Layers come initialised as `uniform` does it.
 """
 
 from __future__ import annotations  # np.random in annotations would import it
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -94,6 +96,10 @@ def _read_recurrent(layer: _Recurrent | BinaryTreeLSTM) -> list[_Parameter]:
     for name, array in layer.parameters.items():
         kind = "_".join(name.split("_")[:2])
         kind = "weight_hh" if kind.startswith("weight_transition") else kind
+        linear = re.match(r"(weight|bias)(_(?:in|out)put\d.*)", name)
+        if linear is not None:
+            found.append(_Parameter(name, linear[1], array, layer.parameters["weight" + linear[2]].shape[1]))
+            continue
         if kind not in _RECURRENT or (kind == "weight_hh" and array.ndim == 1):
             continue
         found.append(_Parameter(name, kind, array, H, len(array) // H))

@@ -236,7 +236,8 @@ class OnlineStream(Stream):
 
         self._window.enter(before)
         for leaf, parts in self._checked(self._states, state, (len(inputs),)):
-            super()._write_state(leaf.stage, 0, len(inputs), parts)
+            for stage, own in leaf.apart(parts):
+                super()._write_state(stage, 0, len(inputs), own)
         # at first, when the model became part of another, and where stages have copies, of learned initial states
         if self.model.flat_parameters is not self._stages_of or self._has_copies:
             self._stages, self._stages_of = [], self.model.flat_parameters

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import constructors, functional, layerwise, many, merging
+from rnncore import constructors, depth, functional, layerwise, many, merging
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.calls import Call
@@ -60,6 +60,8 @@ class _Recurrent(Layer):
     _options = Options()  # of the cell, if it takes any
     _options_doc = _models_doc = ""  # of the parameters that not all classes have
     _dropouts_doc = constructors.DROPOUTS
+    input_depth = output_depth = 1  # of classes without feed-forward layers around their passes
+    _of_feed_forward: str | None = None  # the activation of those layers
     _plain = True  # whether the functions of `functional` run the layer: a cell without options, and nothing else
     _whole = True  # whether one call of the core runs the stack; else `layerwise` does, and the layer is not plain
 
@@ -103,7 +105,9 @@ class _Recurrent(Layer):
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
         self._set_context(look_ahead, look_back, chunk)
-        self._whole = self.merge == "concat" and not self._has_context
+        self._has_depth = self.input_depth > 1 or self.output_depth > 1
+        self._in_python = self._has_depth and self.skip and self.num_layers > 1
+        self._whole = self.merge == "concat" and not self._has_context and not self._has_depth
         self._choose_cell()
         self._plain = self._plain and self._whole
         for name in ("input_dropout", "recurrent_dropout", "skip", "learn_initial_state"):
@@ -192,11 +196,15 @@ class _Recurrent(Layer):
         shapes: dict[str, tuple[int, ...]] = {}
         for k, suffix, _ in self._passes():
             I = self.input_size if k == 0 else self._merged_width
-            matrices = self._matrix_shapes(I)
+            matrices = self._matrix_shapes(I if self.input_depth == 1 else self.hidden_size)
             of_pass = matrices | self._vector_shapes()
             if self.learn_initial_state:
                 sizes = zip(self._state_names, self._state_sizes, strict=True)
                 of_pass |= {f"initial_{name}": (size,) for name, size in sizes}
+            if self._has_depth:
+                feed_forward = depth.shapes(self, I)
+                of_pass |= feed_forward
+                matrices |= feed_forward
             for name, shape in of_pass.items():
                 if self.bias or name not in matrices or not name.startswith("bias_"):
                     shapes[name + suffix] = shape
@@ -418,10 +426,12 @@ class _Recurrent(Layer):
         if self.bidirectional or self._has_context:
             what = "reads what is to come" if self.bidirectional else "reads steps more than once"
             raise ValueError(f"model: expected layers of one direction, got {self!r}, which {what}")
-        stage = sum(kind != "embedding" for kind, *_ in stages)
         initial = self._with_initial((None,) * self._states, 1) if self.learn_initial_state else None
+        if self._has_depth:
+            return depth.append_stages(self, stages, initial)
+        stage = sum(kind != "embedding" for kind, *_ in stages)
         stages.append(("recurrent", self._spec(), self._core_weights(), initial))
-        return Stateful(stage, self._state_names, self._state_sizes, self.num_layers, initial)
+        return Stateful((stage,), self._state_names, self._state_sizes, self.num_layers, initial)
 
     def frozen(self) -> Frozen:
         """Pack the weights once, for inference that does nothing else at each call.
@@ -601,19 +611,30 @@ class _Recurrent(Layer):
         """Return what runs a layer by itself: one `Stack` for all its passes, or for each what has the same methods."""
         D = self._directions
         weights = self._core_weights()[k * D : (k + 1) * D]
-        if not self._has_context:
+        if not self._has_context and not self._has_depth:
             return [Stack(self._spec(), weights, D, self.batch_first)]
         from rnncore.context import WindowedPass
 
-        return [
+        passes = [
             WindowedPass(self, of_pass, reverse)
             if reverse or self.look_back is not None
             else Stack(self._spec(), [of_pass], 1, self.batch_first)
             for of_pass, reverse in zip(weights, (False, True)[:D], strict=True)
         ]
+        return [self._deep(k * D + d, runner) for d, runner in enumerate(passes)]
+
+    def _deep(self, index: int, runner: Any) -> Any:
+        """Return what runs a pass with its feed-forward layers, of what runs it alone."""
+        return depth.DeepPass(self, index, runner) if self._has_depth else runner
 
     def _record_pass(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
         """Run a pass for training: y and final states, and what has `pull_back` of a `Recording`."""
+        if self._has_depth:
+            return depth.record(self, one, lambda alone: self._record_alone(alone, spec, weights))
+        return self._record_alone(one, spec, weights)
+
+    def _record_alone(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
+        """Run it without feed-forward layers."""
         if self._context(one.reverse) is not None:
             from rnncore import context
 

@@ -24,13 +24,21 @@ Stages = list[tuple[Any, ...]]  # as the core's programs take them
 
 
 class Stateful(NamedTuple):
-    """A stage that has a state."""
+    """What has a state: a stage, or several whose states are those of the layers of a stack."""
 
-    stage: int  # of the program, an embedding not counted
+    stages: tuple[int, ...]  # of the program, an embedding not counted: one for all layers, or one for each
     names: tuple[str, ...]  # of its parts, and their
     sizes: tuple[int, ...]
     layers: int
     initial: tuple[Array, ...] | None  # what a sequence begins with, each (L, 1, size); None for zeros
+
+    def apart(self, parts: tuple[Array, ...]) -> Iterator[tuple[int, tuple[Array, ...]]]:
+        """Go through the stages, each with its own of a state (L, rows, size)."""
+        if len(self.stages) == 1:
+            yield self.stages[0], parts
+            return
+        for k, stage in enumerate(self.stages):
+            yield stage, tuple(part[k : k + 1] for part in parts)
 
 
 # What `Layer._stream_stages` returns: where a layer has its states, in the form of its state.
@@ -290,19 +298,26 @@ class Stream(_core.Stream):
         """
         arrays = files.from_bytes(data, self._all_named())
         for leaf in _stateful(self._states):
-            parts = tuple(arrays[name] for name in self._named(leaf))
-            self._write_state(leaf.stage, 0, self.batch_size, parts)
+            self._write_leaf(leaf, 0, self.batch_size, tuple(arrays[name] for name in self._named(leaf)))
 
     def _all_named(self) -> dict[str, Array]:
         return {name: array for leaf in _stateful(self._states) for name, array in self._named(leaf).items()}
 
     def _named(self, leaf: Stateful) -> dict[str, Array]:
-        parts = self._read_state(leaf.stage, 0, self.batch_size)
-        return {f"{leaf.stage}.{part}": array for part, array in zip(leaf.names, parts, strict=True)}
+        parts = self._read_leaf(leaf, 0, self.batch_size)
+        return {f"{leaf.stages[0]}.{part}": array for part, array in zip(leaf.names, parts, strict=True)}
+
+    def _read_leaf(self, leaf: Stateful, begin: int, end: int) -> tuple[Array, ...]:
+        of_stages = [self._read_state(stage, begin, end) for stage in leaf.stages]
+        return of_stages[0] if len(of_stages) == 1 else tuple(map(np.concatenate, zip(*of_stages, strict=True)))
+
+    def _write_leaf(self, leaf: Stateful, begin: int, end: int, parts: tuple[Array, ...]) -> None:
+        for stage, own in leaf.apart(parts):
+            self._write_state(stage, begin, end, own)
 
     def _read(self, of: Any, begin: int, end: int, alone: bool) -> State:
         if isinstance(of, Stateful):
-            parts = self._read_state(of.stage, begin, end)
+            parts = self._read_leaf(of, begin, end)
             arrays = tuple(part[:, 0] for part in parts) if alone else parts
             return arrays if len(of.names) > 1 else arrays[0]
         return None if of is None else tuple(self._read(part, begin, end, alone) for part in of)
@@ -312,7 +327,7 @@ class Stream(_core.Stream):
             raise IndexError(f"row: expected one from 0 to {self.batch_size - 1}, got {begin}")
         checked = list(self._checked(self._states, state, () if alone else (end - begin,)))
         for leaf, parts in checked:
-            self._write_state(leaf.stage, begin, end, parts)
+            self._write_leaf(leaf, begin, end, parts)
 
     def _checked(self, of: Any, state: State, batch: tuple[int, ...]) -> Iterator[tuple[Stateful, tuple[Array, ...]]]:
         """Go through the stages that have states, with what theirs are to be."""
