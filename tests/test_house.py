@@ -313,7 +313,7 @@ MAY_IMPORT = {
     "controls": {"_core", "__init__"},  # the version
     "ctc": {"_conversion", "_core", "losses", "ragged"},
     "custom": {"layer", "streaming", "timeloop"},
-    "depth": {"_conversion", "affine", "layerwise", "streaming"},
+    "depth": {"_conversion", "affine", "context", "layerwise", "streaming"},
     "delayed_stream": {"_core", "layer", "merging", "models", "python_stream", "recurrent", "stateless", "streaming"},
     "data": {"batches", "forests", "pairs", "sequences", "series"},
     "decoder": {"layer", "models", "recurrent"},
@@ -329,7 +329,7 @@ MAY_IMPORT = {
     "nested": set(),
     "frozen": set(),
     "functional": {"_conversion", "_core", "affine", "linear_scan", "many", "ragged"},
-    "gated": {"depth", "masks", "_arguments", "_core", "layer", "options", "recurrent", "constructors"},
+    "gated": {"masks", "_arguments", "_core", "layer", "options", "recurrent", "constructors"},
     "history": set(),
     "hypotheses": {"_arguments"},
     "init": {"feedforward", "models", "recurrent", "rowwise", "trees"},

@@ -25,6 +25,8 @@ LAYERS = [
     (rc.LSTM, {"transition_depth": 2, "shortcut": True, "peephole": True, "layer_norm": True, **STACKED}),
     (rc.GRU, {"transition_depth": 2, "shortcut": True, "zoneout": 0.3}),
     (rc.MGU, {"transition_depth": 2, "gate_clip": 0.8}),
+    (rc.LSTM, {"input_depth": 2, "output_depth": 3, "num_layers": 2, "input_dropout": 0.3}),
+    (rc.RNN, {"output_depth": 2, "nonlinearity": "relu", **STACKED}),
     (rc.GRU, {"recurrent_activation": "hard_sigmoid", "activation": ("elu", 0.5), "layer_norm": True, **STACKED}),
     (rc.GRU, {"reset_after": False, "gate_clip": 0.9}),
     (rc.GRU, {"reset_after": False, "layer_norm": True, "zoneout": 0.4, "recurrent_dropout": 0.3, **STACKED}),

@@ -81,6 +81,25 @@ NAN, INF = float("nan"), float("inf")
             ValueError,
             "^proj_size: expected 0 where transition_depth is 2, .*, got 4",
         ),
+        # layers around the passes
+        (rc.SLSTM, {"input_depth": 2}, TypeError, "input_depth"),
+        *(
+            (kind, {name: depth}, ValueError, f"^{name}: expected a positive integer, got")
+            for kind, name in ((rc.RNN, "input_depth"), (rc.LSTM, "output_depth"))
+            for depth in (0, -1, 2.0, True, None)
+        ),
+        (
+            rc.RNN,
+            {"input_depth": 2, "nonlinearity": "elu"},
+            ValueError,
+            "^input_depth: expected 1 unless nonlinearity is one of 'identity', .*, got 2 and 'elu'",
+        ),
+        (
+            rc.GRU,
+            {"output_depth": 3, "activation": ("leaky_relu", 0.1)},
+            ValueError,
+            "^output_depth: expected 1 unless activation is one of .*, got 3 and .'leaky_relu', 0.1.",
+        ),
         # activations
         (rc.RNN, {"nonlinearity": "swish"}, ValueError, "^nonlinearity: expected one of .*'softplus'.*, got 'swish'"),
         (rc.LSTM, {"activation": "swish"}, ValueError, "^activation: expected one of"),
@@ -110,6 +129,8 @@ NAN, INF = float("nan"), float("inf")
                 (rc.RNN, {"zoneout": 0.1}),
                 (rc.GRU, {"skip": True}),
                 (rc.GRU, {"transition_depth": 2}),
+                (rc.GRU, {"input_depth": 2}),
+                (rc.RNN, {"output_depth": 2}),
                 (rc.GRU, {"learn_initial_state": True}),
                 (rc.GRU, {"recurrent_dropout": 0.1}),
                 (rc.GRU, {"input_dropout": 0.1}),
@@ -138,8 +159,9 @@ FULL = [
     ),
     (rc.GRU, {"reset_after": False, "zoneout": 0.5, "recurrent_activation": "hard_sigmoid_keras3", "skip": True}),
     (rc.LSTM, {"transition_depth": 3, "shortcut": True, "layer_norm": True, "peephole": True, "zoneout": 0.2}),
+    (rc.GRU, {"input_depth": 3, "output_depth": 2, "input_dropout": 0.1, "learn_initial_state": True}),
 ]  # fmt: skip
-full = pytest.mark.parametrize(("kind", "options"), FULL, ids=["rnn", "lstm", "gru", "deep-lstm"])
+full = pytest.mark.parametrize(("kind", "options"), FULL, ids=["rnn", "lstm", "gru", "deep-lstm", "feed-forward"])
 
 
 @pytest.mark.parametrize("coupled", [False, True])

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from rnncore._conversion import Array
 from rnncore.affine import activation_of, linear, linear_vjp
+from rnncore.context import Batch
 from rnncore.layerwise import Parts, Pass
 from rnncore.streaming import Stages, Stateful
 
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
     from rnncore.recurrent import _Recurrent
 
 __all__: list[str] = []  # for recurrent layers
-
-_ACTIVATIONS = {"identity": None, "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu"}  # of `linear`, by cells' names
-
-
-def activation(layer: _Recurrent, name: str, of_cell: Any) -> str | None:
-    """Return the activation of feed-forward layers, which is the cell's, the argument `name`; check that they can."""
-    for depth in ("input_depth", "output_depth"):
-        value = getattr(layer, depth)
-        if value > 1 and (not isinstance(of_cell, str) or of_cell not in _ACTIVATIONS):
-            known = ", ".join(map(repr, _ACTIVATIONS))
-            raise ValueError(f"{depth}: expected 1 unless {name} is one of {known}, got {value} and {of_cell!r}")
-    return _ACTIVATIONS.get(of_cell)
 
 
 def shapes(layer: _Recurrent, I: int) -> dict[str, tuple[int, ...]]:
@@ -61,47 +48,42 @@ class FeedForward:
         parameters = self._layer.parameters
         return [(parameters[weight], parameters.get(bias)) for weight, bias in self._names]
 
-    def _lengths(self, rows: Any) -> tuple[Array | None, Callable[[Array], Array]]:
-        """Return the lengths of padded sequences, and what turns series to the layout that these are for, and back."""
-        if not isinstance(rows, np.ndarray):  # all steps are valid
-            return None, lambda series: series
-        if self._layer.batch_first:
-            return rows, lambda series: series
-        return rows, lambda series: np.ascontiguousarray(series.swapaxes(0, 1))
-
     def run(self, series: Any, rows: Any) -> Any:
         """Return what the last layer gives at every step."""
         if not self._names:
             return series
-        lengths, turned = self._lengths(rows)
-        y = turned(series)
+        batch = Batch(series, rows, self._layer.batch_first)
+        y = batch.x
         for weight, bias in self._arrays():
-            y = linear(y, weight, bias, activation=self._activation, lengths=lengths)
-        return turned(y)
+            y = linear(y, weight, bias, activation=self._activation)
+        return batch.series(y)
 
     def record(self, series: Any, rows: Any) -> tuple[Any, Callable[[Array | None], Array | None]]:
-        """Run them for training, with the function that takes the gradient back and adds those of parameters."""
+        """Run them for training, with the function that takes the gradient back and adds those of parameters.
+
+        Steps lie one sequence after the other, so that gradients are summed in the same order in all layouts.
+        """
         if not self._names:
             return series, lambda dy: dy
-        lengths, turned = self._lengths(rows)
-        y, vjps = turned(series), []
+        batch = Batch(series, rows, self._layer.batch_first)
+        y, vjps = batch.x, []
         for weight, bias in self._arrays():
-            y, vjp = linear_vjp(y, weight, bias, activation=self._activation, lengths=lengths)
+            y, vjp = linear_vjp(y, weight, bias, activation=self._activation)
             vjps.append(vjp)
 
         def pull_back(dy: Array | None) -> Array | None:
             if dy is None:
                 return None
-            dseries, total = turned(dy), self._layer.gradients
+            drows, total = batch.joined(dy), self._layer.gradients
             for (weight, bias), vjp in zip(reversed(self._names), reversed(vjps), strict=True):
-                gradients = vjp(dseries)
+                gradients = vjp(drows)
                 total[weight] += gradients.weight
                 if bias in total:
                     total[bias] += gradients.bias
-                dseries = gradients.x
-            return turned(dseries)
+                drows = gradients.x
+            return batch.series(drows)
 
-        return turned(y), pull_back
+        return batch.series(y), pull_back
 
     def append(self, stages: Stages) -> None:
         """Append the stages that they are in a stream."""
@@ -131,6 +113,8 @@ def record(layer: _Recurrent, one: Pass, record_pass: Callable[[Pass], Any]) -> 
     series, pull_input = before.record(one.series, one.rows)
     (h, *final), recording = record_pass(one._replace(series=series))
     y, pull_output = after.record(h, one.rows)
+    if y is not h:
+        y = y.copy()  # which the caller may write to, while the gradient of an activation needs the other
     return (y, *final), DeepRecording(recording, pull_input, pull_output)
 
 
@@ -155,13 +139,11 @@ def append_stages(layer: _Recurrent, stages: Stages, initial: tuple[Array, ...] 
     if layer._in_python:
         stages.append(("python",))
         return None
-    places = []
-    weights, first = layer._core_weights(), sum(kind != "embedding" for kind, *_ in stages)
-    before_these = len(stages)
+    places, weights = [], layer._core_weights()
     for k in range(layer.num_layers):
         of_layer = None if initial is None else tuple(part[k : k + 1] for part in initial)
         FeedForward(layer, "input", k).append(stages)
-        places.append(first + len(stages) - before_these)
+        places.append(sum(kind != "embedding" for kind, *_ in stages))
         stages.append(("recurrent", layer._spec(), weights[k : k + 1], of_layer))
         FeedForward(layer, "output", k).append(stages)
     return Stateful(tuple(places), layer._state_names, layer._state_sizes, layer.num_layers, initial)

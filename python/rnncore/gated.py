@@ -7,13 +7,13 @@ from __future__ import annotations  # np.random in annotations would import it
 
 from typing import Any, Unpack
 
-from rnncore import constructors, depth
+from rnncore import constructors
 from rnncore._arguments import number
 from rnncore._core import Cell, Spec
 from rnncore.constructors import SharedWithOptions
 from rnncore.layer import Array, _size
 from rnncore.masks import keep_mask
-from rnncore.options import Curve, Options, bound, curve, zoneout_probabilities
+from rnncore.options import Curve, Options, bound, curve, of_feed_forward, zoneout_probabilities
 from rnncore.recurrent import _Recurrent, _WithoutOptions
 
 __all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM"]
@@ -87,7 +87,8 @@ class _Gated(_Recurrent):
         self.shortcut = bool(shortcut)
         self.input_depth = _size("input_depth", input_depth)
         self.output_depth = _size("output_depth", output_depth)
-        self._of_feed_forward = depth.activation(self, self._activation_name, self.activation)
+        depths = {"input_depth": self.input_depth, "output_depth": self.output_depth}
+        self._of_feed_forward = of_feed_forward(depths, self._activation_name, self.activation)
         most = _MOST_PRODUCTS // self._products
         if self.transition_depth > most:
             raise ValueError(f"transition_depth: expected at most {most} of this cell, got {transition_depth}")

@@ -51,6 +51,18 @@ def curve(name: str, value: Any) -> tuple[Curve, CoreCurve]:
     return (kind if len(given) == 1 else (kind, *numbers[: len(given) - 1])), (core, alpha, beta)
 
 
+_FEED_FORWARD = {"identity": None, "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu"}  # as `Linear` has them
+
+
+def of_feed_forward(depths: dict[str, int], name: str, activation: Curve) -> str | None:
+    """Return the activation of layers around a pass: the cell's, the argument `name`; check it if there are such."""
+    for argument, depth in depths.items():
+        if depth > 1 and activation not in _FEED_FORWARD:
+            known = ", ".join(map(repr, _FEED_FORWARD))
+            raise ValueError(f"{argument}: expected 1 unless {name} is one of {known}, got {depth} and {activation!r}")
+    return _FEED_FORWARD.get(activation) if isinstance(activation, str) else None
+
+
 def bound(name: str, value: Any) -> float | None:
     """Check a bound, None for none."""
     return None if value is None else number(name, value, "finite and > 0")

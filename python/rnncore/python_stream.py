@@ -87,7 +87,8 @@ class PythonStream(RowsOfSteps):
     Parameters
     ----------
     model : Layer
-        A `Recurrent` that is not reversed, what `Stream` takes, and models of these; `Residual` and `Concat`, too.
+        A `Recurrent` that is not reversed, what `Stream` takes, and models of these; `Residual` and `Concat`, too. Of
+        layers with `input_depth` or `output_depth`, those that are stacked and `skip`.
     batch_size : int, optional
         N, the number of rows, 0 or more. Default: one sequence, and no axis N anywhere.
 

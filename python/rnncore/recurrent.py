@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rnncore import _core as core
-from rnncore import constructors, depth, functional, layerwise, many, merging
+from rnncore import constructors, functional, layerwise, many, merging
 from rnncore._conversion import as_array, as_lengths, as_resets
 from rnncore._core import Cell, Lookup, Spec, Stack
 from rnncore.calls import Call
@@ -202,6 +202,8 @@ class _Recurrent(Layer):
                 sizes = zip(self._state_names, self._state_sizes, strict=True)
                 of_pass |= {f"initial_{name}": (size,) for name, size in sizes}
             if self._has_depth:
+                from rnncore import depth
+
                 feed_forward = depth.shapes(self, I)
                 of_pass |= feed_forward
                 matrices |= feed_forward
@@ -428,6 +430,8 @@ class _Recurrent(Layer):
             raise ValueError(f"model: expected layers of one direction, got {self!r}, which {what}")
         initial = self._with_initial((None,) * self._states, 1) if self.learn_initial_state else None
         if self._has_depth:
+            from rnncore import depth
+
             return depth.append_stages(self, stages, initial)
         stage = sum(kind != "embedding" for kind, *_ in stages)
         stages.append(("recurrent", self._spec(), self._core_weights(), initial))
@@ -625,11 +629,17 @@ class _Recurrent(Layer):
 
     def _deep(self, index: int, runner: Any) -> Any:
         """Return what runs a pass with its feed-forward layers, of what runs it alone."""
-        return depth.DeepPass(self, index, runner) if self._has_depth else runner
+        if not self._has_depth:
+            return runner
+        from rnncore.depth import DeepPass
+
+        return DeepPass(self, index, runner)
 
     def _record_pass(self, one: Pass, spec: Spec | Cell, weights: tuple[Array | None, ...]) -> Any:
         """Run a pass for training: y and final states, and what has `pull_back` of a `Recording`."""
         if self._has_depth:
+            from rnncore import depth
+
             return depth.record(self, one, lambda alone: self._record_alone(alone, spec, weights))
         return self._record_alone(one, spec, weights)
 
