@@ -54,6 +54,8 @@ GROUPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("RNN", {"layer_norm": True}),
         ("RNN", {"transition_depth": 2}),
         ("RNN", {"transition_depth": 2, "shortcut": True}),
+        ("RNN", {"input_depth": 2}),
+        ("RNN", {"output_depth": 2}),
         ("IndRNN", {}),
     ],
 }
@@ -101,15 +103,24 @@ def _check(kind: str, options: dict[str, Any]) -> None:
     }
     if "nonlinearity" in of_cell:
         of_cell["activation"] = of_cell.pop("nonlinearity")
+    before, after = of_cell.pop("input_depth", 1), of_cell.pop("output_depth", 1)
     depth, shortcut = of_cell.pop("transition_depth", 1), of_cell.pop("shortcut", False)
     cell = getattr(reference_cells, kind)(**of_cell)
     if depth > 1:
         cell = reference_cells.Deep(cell, depth, shortcut=shortcut)
     weights = {name.removesuffix("_l0"): w for name, w in layer.parameters.items() if not name.startswith("initial_")}
     x = np.random.default_rng(1).standard_normal((3, 7, 5))
-    expected, _, _ = reference_cells.layer(cell, x, weights)
+    x_of_pass = _feed_forward(x, weights, "input", before)
+    h, _, _ = reference_cells.layer(cell, x_of_pass, {name: w for name, w in weights.items() if "put" not in name})
+    expected = _feed_forward(h, weights, "output", after)
     if not np.allclose(layer(x)[0], expected, rtol=0, atol=1e-12):
         raise AssertionError(f"{layer!r} differs from the oracle")
+
+
+def _feed_forward(x: Any, weights: dict[str, Any], place: str, depth: int) -> Any:
+    for k in range(1, depth):
+        x = np.tanh(x @ weights[f"weight_{place}{k}"].T + weights[f"bias_{place}{k}"])
+    return x
 
 
 def _forward(layer: Any, x: Any) -> Callable[[], Any]:
