@@ -24,9 +24,9 @@ def main(path: str | None) -> None:
     """Train one network of each kind."""
     models = {
         "shallow": (rc.RNN(2, 32, rng=0), rc.Linear(32, 1, rng=1)),
-        "before": (rc.Linear(2, 24, activation="tanh", rng=2), rc.RNN(24, 20, rng=0), rc.Linear(20, 1, rng=1)),
+        "before": (rc.RNN(2, 22, input_depth=2, rng=0), rc.Linear(22, 1, rng=1)),
         "inside": (rc.RNN(2, 22, transition_depth=2, rng=0), rc.Linear(22, 1, rng=1)),
-        "after": (rc.RNN(2, 24, rng=0), rc.Linear(24, 20, activation="tanh", rng=2), rc.Linear(20, 1, rng=1)),
+        "after": (rc.RNN(2, 22, output_depth=2, rng=0), rc.Linear(22, 1, rng=1)),
         "stacked": (rc.RNN(2, 18, num_layers=2, rng=0), rc.Linear(18, 1, rng=1)),
     }
     errors = {}
