@@ -332,7 +332,7 @@ MAY_IMPORT = {
     "gated": {"masks", "_arguments", "_core", "layer", "options", "recurrent", "constructors"},
     "history": set(),
     "hypotheses": {"_arguments"},
-    "init": {"feedforward", "models", "recurrent", "rowwise", "trees"},
+    "init": {"attention", "feedforward", "models", "recurrent", "rowwise", "trees"},
     "layer": {"constructors", "files", "online", "streaming", "views"},
     "layerwise": {"masks", "_conversion", "calls", "layer", "merging"},
     "linear_scan": {"_conversion", "_core"},

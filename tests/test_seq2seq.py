@@ -147,6 +147,37 @@ def test_a_wide_beam_finds_the_best(pair):
         assert abs(found.log_probability - scores[expected]) < 1e-12
 
 
+@pytest.mark.parametrize("attention", KINDS)
+def test_attention_weights(pair, attention):
+    model, lengths = model_of(attention), (SOURCE_LENGTHS, LENGTHS)
+    if attention is None:
+        with pytest.raises(ValueError, match="attention_weights: expected a model with attention"):
+            model.attention_weights(pair, lengths)
+        return
+    weights = model.attention_weights(pair, lengths)
+    steps, sources = (np.arange(size) < np.array(of)[:, None] for size, of in ((T, LENGTHS), (S, SOURCE_LENGTHS)))
+    expected = steps & sources.any(axis=1)[:, None]
+    assert weights.shape == (4, T, S)
+    assert np.allclose(weights.sum(axis=2), expected, rtol=0, atol=1e-14)
+    assert not weights[~(steps[:, :, None] & sources[:, None])].any()
+    source = pair[0][:1]
+    (found,) = model.greedy(source, max_steps=4)
+    written = np.concatenate([[0], found.tokens])[None, : len(found.tokens)]
+    assert np.array_equal(model.attention_weights((source, written))[0], found.attention)
+
+
+def test_initial_values():
+    for attention in KINDS:
+        model = model_of(attention, "LSTM", bidirectional=attention != "dot")
+        rc.init.glorot(model, rng=0)
+        rc.init.orthogonal(model, rng=1)
+        rc.init.uniform(model, rng=2)
+        rc.init.forget_bias(model, 1.0)
+        if attention is not None:
+            combine = model.parameters["2.weight_combine"]
+            assert 0 < np.abs(combine).max() <= 1 / np.sqrt(combine.shape[1])
+
+
 def test_lists_and_packed(pair):
     model = model_of("concat")
     _, target = pair

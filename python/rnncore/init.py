@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.attention import Attention
 from rnncore.feedforward import Embedding
 from rnncore.models import Container
 from rnncore.recurrent import _Recurrent
@@ -66,6 +67,8 @@ def _read(layer: Parameterised) -> list[_Parameter]:
         return [parameter._replace(name=prefix + parameter.name) for prefix, part in inner for parameter in _read(part)]
     if isinstance(layer, Embedding | LayerNorm):
         return []
+    if isinstance(layer, Attention):
+        return _read_attention(layer)
     if isinstance(layer, BinaryTreeLSTM) or (isinstance(layer, _Recurrent) and not layer._plain):
         return _read_recurrent(layer)
     parameters = getattr(layer, "parameters", None)
@@ -103,6 +106,16 @@ def _read_recurrent(layer: _Recurrent | BinaryTreeLSTM) -> list[_Parameter]:
         if kind not in _RECURRENT or (kind == "weight_hh" and array.ndim == 1):
             continue
         found.append(_Parameter(name, kind, array, H, len(array) // H))
+    return found
+
+
+def _read_attention(layer: Attention) -> list[_Parameter]:
+    """Return the matrices and biases of an attention, which are those of affine maps; not the vector of scores."""
+    p = layer.parameters
+    found = [_Parameter(name, "weight", array, array.shape[1]) for name, array in p.items() if array.ndim == 2]
+    for bias, weight in (("bias_combine", "weight_combine"), ("bias_attention", "weight_memory")):
+        if bias in p:
+            found.append(_Parameter(bias, "bias", p[bias], p[weight].shape[1]))
     return found
 
 

@@ -27,6 +27,20 @@ def padded(name: str, value: Any, lengths: ArrayLike | None) -> tuple[Array, Arr
     return array, None if lengths is None else as_lengths(lengths, *array.shape[:2])
 
 
+def padded_pair(x: Any, lengths: Any) -> tuple[Array, Array, Array | None, Array | None]:
+    """Return the source and the target of a pair so, and the lengths of both."""
+    if not isinstance(x, tuple | list) or len(x) != 2:
+        raise TypeError(f"x: expected a pair (source, target), got {type(x).__name__}")
+    given = (None, None) if lengths is None else lengths
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"lengths: expected None or a pair, of sources and targets, got {type(lengths).__name__}")
+    source, source_lengths = padded("source", x[0], given[0])
+    target, target_lengths = padded("target", x[1], given[1])
+    if len(source) != len(target):
+        raise ValueError(f"target: expected {len(source)} sequences as there are sources, got {len(target)}")
+    return source, target, source_lengths, target_lengths
+
+
 def lengths_of(lengths: Any, memory: Array) -> Array:
     """Return the lengths of a memory (N, S, E)."""
     N, S = memory.shape[:2]

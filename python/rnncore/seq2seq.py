@@ -21,7 +21,7 @@ from rnncore.decoder import parts_of, vjp_through
 from rnncore.hypotheses import Hypothesis
 from rnncore.layer import Array, Layer, PullBack, State, _build, _no_state
 from rnncore.models import Container
-from rnncore.padding import lengths_of, padded
+from rnncore.padding import lengths_of, padded, padded_pair
 from rnncore.schedules import Schedule, from_config
 from rnncore.stepping import Stepping
 
@@ -221,14 +221,13 @@ class Seq2Seq(Container):
     def run(self, x: Any, state: State = None, lengths: Any = None) -> tuple[Any, State]:
         """Run the model on a pair; there is no state to begin in or to end with."""
         _no_state(self, state)
-        source, target, source_lengths, lengths = self._pair(x, lengths)
-        stepping = self._stepping(source, source_lengths)
-        return stepping.whole(target, lengths), None
+        source, target, source_lengths, lengths = padded_pair(x, lengths)
+        return self._stepping(source, source_lengths).whole(target, lengths)[0], None
 
     def vjp(self, x: Any, state: State = None, lengths: Any = None) -> tuple[tuple[Any, State], PullBack]:
         """Run the model on a pair for training; see `Layer.vjp`. The gradient of x is a pair, None for tokens."""
         _no_state(self, state)
-        source, target, source_lengths, lengths = self._pair(x, lengths)
+        source, target, source_lengths, lengths = padded_pair(x, lengths)
         if self._forced < 1.0:
             target = self._mixed(source, target, source_lengths)
         (memory, encoded), pull_encoder = self.encoder.vjp(source, None, source_lengths)
@@ -265,6 +264,17 @@ class Seq2Seq(Container):
             return (pull_source(dmemory, dfirst), pull_front(dinputs)), None
 
         return (y, None), pull_back_attentive
+
+    def attention_weights(self, x: Any, lengths: Any = None) -> Array:
+        """Return where the decoder looks at each step of a target that is given: (N, T, S), zero at padded steps.
+
+        Parameters are those of a call. ValueError if there is no attention.
+        """
+        source, target, source_lengths, lengths = padded_pair(x, lengths)
+        weights = self._stepping(source, source_lengths).whole(target, lengths)[1]
+        if weights is None:
+            raise ValueError("attention_weights: expected a model with attention, got attention=None")
+        return weights
 
     def on_step(self, step: int) -> None:
         """Take the teacher forcing of the update that follows `step` others."""
@@ -385,15 +395,3 @@ class Seq2Seq(Container):
             values = as_array("memory", memory, self._parts.recurrent.dtype)
             steps = lengths_of(self.encoder.output_lengths(source_lengths), values)
         return Stepping(self._parts, self._attention, first, values, steps, len(source))
-
-    def _pair(self, x: Any, lengths: Any) -> tuple[Array, Array, Array | None, Array | None]:
-        if not isinstance(x, tuple | list) or len(x) != 2:
-            raise TypeError(f"x: expected a pair (source, target), got {type(x).__name__}")
-        given = (None, None) if lengths is None else lengths
-        if not isinstance(given, tuple | list) or len(given) != 2:
-            raise TypeError(f"lengths: expected None or a pair, of sources and targets, got {type(lengths).__name__}")
-        source, source_lengths = padded("source", x[0], given[0])
-        target, target_lengths = padded("target", x[1], given[1])
-        if len(source) != len(target):
-            raise ValueError(f"target: expected {len(source)} sequences as there are sources, got {len(target)}")
-        return source, target, source_lengths, target_lengths

@@ -55,9 +55,10 @@ class Stepping:
             fed = np.zeros((N, recurrent._output_width), recurrent.dtype)
         self.first = StepState(states, fed, np.arange(N))
 
-    def whole(self, target: Array, lengths: Array | None) -> Array:
-        """Return the outputs of whole targets, from the first state."""
-        return self._run(target, lengths, self.first)[0]
+    def whole(self, target: Array, lengths: Array | None) -> tuple[Array, Array | None]:
+        """Return the outputs of whole targets, from the first state, and the weights (N, T, S) of attention."""
+        y, _, weights = self._run(target, lengths, self.first)
+        return y, weights
 
     def step(self, tokens: Array, state: StepState) -> tuple[Any, ...]:
         """Take one step of R rows: ``(y (R, ...), state)``, and the weights (R, S) of attention."""
