@@ -19,7 +19,7 @@ template <class T>
 struct Run {
     Run(const Decoder<T>& decoder, const Plan& plan, const DecoderInput<T>& input, const DecoderOutput<T>& output,
         DecoderTape<T>* tape, int threads);
-    void slice(Span rows, int thread) const;
+    void slice(Span rows, int thread);
 
     const Decoder<T>& decoder;
     const Kernels<T>& kernels;
@@ -37,7 +37,7 @@ struct Run {
     Arrays<T> memory;
     T *states, *pre, *cells;
     int64_t cell_size;
-    std::vector<const T*> x_rows;  // (threads, step_rows)
+    std::vector<const T*> x_rows;  // (N) what sorted rows read at the current step
     std::vector<Forward<T>> tasks;
     Attention<T> attention;
 
@@ -167,10 +167,10 @@ void Run<T>::attend(Span rows, int64_t t, const T* h, T* queries) const {
 }
 
 template <class T>
-void Run<T>::slice(Span rows, int thread) const {
+void Run<T>::slice(Span rows, int thread) {
     const int64_t I = decoder.I, E = decoder.E, C = decoder.C, fed = decoder.fed;
     T* const slice_pre = pre + rows.begin * row_size;
-    const T** const slice_rows = const_cast<const T**>(x_rows.data()) + rows.begin;
+    const T** const slice_rows = x_rows.data() + rows.begin;
     start(rows);
     for (int64_t t = 0, last = plan.steps(rows); t < last; ++t) {
         const int64_t n = plan.alive(t, rows), first = batch.offset[t] + rows.begin, at = place[first];
@@ -223,7 +223,7 @@ void run(const Decoder<T>& decoder, const Plan& plan, const DecoderInput<T>& inp
     plan.clear_padding(output.y, decoder.C);
     plan.clear_padding(output.weights, input.S);
     const int threads = threads_of(decoder, plan.batch().R);
-    const Run<T> run(decoder, plan, input, output, tape, threads);
+    Run<T> run(decoder, plan, input, output, tape, threads);
     run_team(threads, [&](Member& team) {
         team.each(static_cast<int64_t>(run.slices.size()) - 1, [&](int64_t index) {
             run.slice({run.slices[static_cast<size_t>(index)], run.slices[static_cast<size_t>(index) + 1]},

@@ -28,8 +28,7 @@ struct BackwardRun {
                 const DecoderOutput<const T>& cotangents, const DecoderGradients<T>& gradients, int threads);
     void pack(int64_t index) const;  // of 1 + layers
     void slice(Span rows, int thread) const;
-    // Of the memory and the keys of a source, and of the first fed vectors.
-    void sources(Span rows) const;
+    void sources(Span rows, int thread);  // the gradients of the memory and the keys of these rows' sources
     void weight_gradients() const;
 
     const DecoderWeights<T>& weights;
@@ -47,14 +46,17 @@ struct BackwardRun {
     // combined and attention: (R, ...), packed rows; the rest (N, ...), sorted rows at the current step
     T *dout, *dcombined, *dscores, *dqueries, *dinput, *dfed, *dquery, *dv, *w_c, *w_q, *cells;
     Arrays<T> memory;
+    std::vector<const T*> left, right;  // (threads, T)
     Attention<T> attention;
 
 private:
-    const T* first_state(int64_t t) const {  // h of the top layer before step t, of all sorted rows
+    const T* top_states(int64_t t) const {  // h of the top layer before step t, of all sorted rows
         return tape.kept.back().states[0] + (t ? N + batch.offset[t - 1] : 0) * P;
     }
-    // Adds to dh of the rows alive at step t, of the top layer, what reaches it as a query at that step or before it.
-    void attend(Span rows, int64_t t, const T* h) const;
+    // The h that step t looks with.
+    const T* queried(int64_t t) const { return top_states(weights.feed == Feed::context ? t : t + 1); }
+    // dquery of the rows alive at step t, through what they looked at with h.
+    void attend(Span rows, int64_t t) const;
     void add(int64_t rows, int64_t columns, const T* from, int64_t stride, T* to) const {
         for (int64_t i = 0; i < rows; ++i) {
             for (int64_t c = 0; c < columns; ++c) to[i * columns + c] += from[i * stride + c];
@@ -89,7 +91,9 @@ BackwardRun<T>::BackwardRun(const DecoderWeights<T>& weights, const DecoderInput
       row_of_step(static_cast<size_t>(R)),
       previous_rows(tape.plan.previous_rows({0, batch.T})),
       source(batch.order, batch.order + N),
-      layers(static_cast<size_t>(L)) {
+      layers(static_cast<size_t>(L)),
+      left(static_cast<size_t>(threads * batch.T)),
+      right(static_cast<size_t>(threads * batch.T)) {
     std::iota(in_order.begin(), in_order.end(), int64_t{0});
     for (int64_t t = 0; t < batch.T; ++t) {
         std::iota(row_of_step.begin() + batch.offset[t], row_of_step.begin() + batch.offset[t + 1], int64_t{0});
@@ -178,11 +182,11 @@ void BackwardRun<T>::pack(int64_t index) const {
 }
 
 template <class T>
-void BackwardRun<T>::attend(Span rows, int64_t t, const T* h) const {
+void BackwardRun<T>::attend(Span rows, int64_t t) const {
     const int64_t n = tape.plan.alive(t, rows), first = batch.offset[t] + rows.begin;
     AttentionGradient<T> task{};
     task.source = source.data() + rows.begin;
-    task.query = weights.w_q ? tape.queries + first * A : h + rows.begin * P;
+    task.query = weights.w_q ? tape.queries + first * A : queried(t) + rows.begin * P;
     task.weight_row = batch.caller_row + first;
     task.weights = cotangents.weights;
     task.dcontext = dcombined + first * (E + P), task.dcontext_stride = E + P;
@@ -232,12 +236,11 @@ void BackwardRun<T>::slice(Span rows, int thread) const {
 
         // what reaches h: as a part of what is combined, and as a query, of the step itself or the one after
         T* dh = top.dh + rows.begin * P;
-        const int64_t queried = context ? continuing : n;
-        if (!context) attend(rows, t, first_state(t + 1));
+        if (!context) attend(rows, t);
         for (int64_t i = 0; i < n; ++i) {
             std::copy_n(dcombined + (first + i) * (E + P) + E, P, dh + i * P);
         }
-        add(queried, P, dquery + rows.begin * P, P, dh);
+        add(context ? continuing : n, P, dquery + rows.begin * P, P, dh);
 
         const Span panels{0, cell.backward_panels(weights.layers[0].H)};
         for (int64_t l = L - 1; l >= 0; --l) {
@@ -253,7 +256,7 @@ void BackwardRun<T>::slice(Span rows, int thread) const {
             if (output) std::copy_n(from + I, C, dfed + (rows.begin + i) * C);
             if (context) add(1, E, from + I, E, dcombined + (first + i) * (E + P));
         }
-        if (context) attend(rows, t, first_state(t));
+        if (context) attend(rows, t);
     }
 
     for (const LayerGradients<T>& layer : layers) cell.backward_first(layer.task, rows);
@@ -269,24 +272,25 @@ void BackwardRun<T>::slice(Span rows, int thread) const {
 
 // dm_s = sum_t a_ts dc_t, and of the score q . k_s: dk_s = sum_t de_ts q_t
 template <class T>
-void BackwardRun<T>::sources(Span rows) const {
-    std::vector<const T*> left(static_cast<size_t>(batch.T)), right(static_cast<size_t>(batch.T));
+void BackwardRun<T>::sources(Span rows, int thread) {
+    const T** const a = left.data() + thread * batch.T;
+    const T** const b = right.data() + thread * batch.T;
     for (int64_t n = rows.begin; n < rows.end; ++n) {
         const int64_t steps = tape.plan.length(n), length = input.source_length[source[static_cast<size_t>(n)]];
         const int64_t at = source[static_cast<size_t>(n)] * input.S;
         for (int64_t t = 0; t < steps; ++t) {
             const int64_t r = batch.offset[t] + n;
-            left[static_cast<size_t>(t)] = cotangents.weights + batch.caller_row[r] * input.S;
-            right[static_cast<size_t>(t)] = dcombined + r * (E + P);
+            a[t] = cotangents.weights + batch.caller_row[r] * input.S;
+            b[t] = dcombined + r * (E + P);
         }
-        kernels.sum_outer(steps, left.data(), right.data(), length, E, gradients.memory + at * E);
+        kernels.sum_outer(steps, a, b, length, E, gradients.memory + at * E);
         if (weights.score != Score::dot) continue;
         for (int64_t t = 0; t < steps; ++t) {
-            left[static_cast<size_t>(t)] = dscores + (batch.offset[t] + n) * input.S;
-            right[static_cast<size_t>(t)] = first_state(t + 1) + n * P;
+            a[t] = dscores + (batch.offset[t] + n) * input.S;
+            b[t] = queried(t) + n * P;
         }
         T* const dkeys = gradients.keys ? gradients.keys : gradients.memory;
-        kernels.sum_outer(steps, left.data(), right.data(), length, A, dkeys + at * A);
+        kernels.sum_outer(steps, a, b, length, A, dkeys + at * A);
     }
 }
 
@@ -343,14 +347,14 @@ void decode_backward(const DecoderWeights<T>& weights, const DecoderInput<T>& in
         multiply_adds += static_cast<double>(gates_of(layer.spec.cell) * layer.H * (layer.I + weights.P()));
     }
     const int threads = threads_for(2 * multiply_adds * static_cast<double>(batch.R));
-    const BackwardRun<T> run(weights, input, tape, cotangents, gradients, threads);
+    BackwardRun<T> run(weights, input, tape, cotangents, gradients, threads);
     const std::vector<int64_t> slices = tape.plan.slices(threads);
     run_team(threads, [&](Member& team) {
         team.each(1 + run.L, [&](int64_t index) { run.pack(index); });
         team.each(static_cast<int64_t>(slices.size()) - 1, [&](int64_t index) {
             const Span rows{slices[static_cast<size_t>(index)], slices[static_cast<size_t>(index) + 1]};
             run.slice(rows, team.index());
-            run.sources(rows);
+            run.sources(rows, team.index());
         });
     });
     run.weight_gradients();
