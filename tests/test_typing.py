@@ -9,8 +9,8 @@ pytest.importorskip("mypy")
 
 # What pybind11 gives its classes and a stub cannot say: their metaclass, and an __init__ that always raises.
 ALLOWED = r"""
-rnncore\._core\.(Activation|Cell|Forest|Linear(Networks|Recording)|Lookup|Networks(Recording)?|Program|Ragged|Recording|Reservoir|Spec|Stack|Stream|TreeRecording)
-rnncore\._core\.((Linear|Networks|Tree)?Recording|Ragged)\.__init__
+rnncore\._core\.(Activation|Cell|Decoder(Recording)?|Feed|Forest|Linear(Networks|Recording)|Lookup|Networks(Recording)?|Program|Ragged|Recording|Reservoir|Score|Spec|Stack|Stream|TreeRecording)
+rnncore\._core\.((Decoder|Linear|Networks|Tree)?Recording|Ragged)\.__init__
 """
 
 
