@@ -9,8 +9,9 @@ from stacks import draw, parts_of, run, states_of
 
 def bounds(layer):
     """Of outputs and gradients, those of the project. Layer norm multiplies what goes into it, and its rounding, by one
-    over a standard deviation, which of few units, or of a cell state near its start, may be far below 1."""
-    widened = 10 if getattr(layer, "layer_norm", False) else 1
+    over a standard deviation, which of few units, or of a cell state near its start, may be far below 1; and each
+    transition of a step does so again."""
+    widened = 10 * getattr(layer, "transition_depth", 1) if getattr(layer, "layer_norm", False) else 1
     output, gradient = (1e-13, 1e-11) if layer.dtype == np.float64 else (2e-6, 2e-5)
     return output * widened, gradient * widened
 
