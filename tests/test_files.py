@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +40,24 @@ def test_models_come_back_whole(tmp_path, rng):
     double = rc.GRU(2, 3, dtype="float64", rng=0)
     double.save(path)
     assert rc.load(path).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        rc.Sequential(rc.Linear(3, 4, rng=0), rc.ChildSumTreeLSTM(4, 5, rng=1), rc.Root()),
+        rc.TreeRNN(3, 4, rng=0),
+        rc.Seq2Seq(rc.GRU(3, 4, rng=0), rc.GRU(3, 4, rng=1), "dot", rng=2),
+        rc.GRU(3, 4, bidirectional=True, look_ahead=2, input_depth=2, transition_depth=2, rng=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_program_that_has_imported_nothing_else_loads_them(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    code = "import sys, rnncore as rc; print(repr(rc.load(sys.argv[1])))"
+    said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == repr(model)
 
 
 def test_files_that_are_no_models(tmp_path):

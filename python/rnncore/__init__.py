@@ -22,7 +22,6 @@ from rnncore.controls import (
 )
 from rnncore.elementwise import LRU, QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from rnncore.feedforward import Embedding, Linear
-from rnncore.forest import Forest, Trees
 from rnncore.frozen import Frozen
 from rnncore.gated import GRU, LSTM, MGU, RNN, SLSTM
 from rnncore.layer import Layer, load
@@ -32,9 +31,8 @@ from rnncore.packed import Packed
 from rnncore.rowwise import Activation, Dropout, LayerNorm
 from rnncore.steps import Last, MeanPool, Repeat
 from rnncore.streaming import Stream
-from rnncore.trees import BinaryTreeLSTM, ChildSumTreeLSTM, Root, TreeRNN
 
-if TYPE_CHECKING:  # what only training or steps in Python take is imported when it is first asked for
+if TYPE_CHECKING:  # what not every program needs is imported when it is first asked for
     from rnncore import data, decoding, init, metrics, schedules
     from rnncore.callbacks import Callback, StepInfo
     from rnncore.clipping import clip_norm, clip_value
@@ -42,6 +40,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.custom import Recurrent
     from rnncore.delayed_stream import DelayedStream
     from rnncore.esn import ESN
+    from rnncore.forest import Forest, Trees
     from rnncore.history import History
     from rnncore.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, GaussianNLL, Huber, LossGradient, Quantile
     from rnncore.optim import SGD, Adam, AdamW, RMSprop
@@ -50,6 +49,7 @@ if TYPE_CHECKING:  # what only training or steps in Python take is imported when
     from rnncore.scanning import scan, scan_vjp
     from rnncore.seq2seq import Seq2Seq
     from rnncore.training import Trainer
+    from rnncore.trees import BinaryTreeLSTM, ChildSumTreeLSTM, Root, TreeRNN
 
 __version__ = "0.1.0"
 
@@ -138,6 +138,7 @@ _LATER = {
     "decoding": (),
     "delayed_stream": ("DelayedStream",),
     "esn": ("ESN",),
+    "forest": ("Forest", "Trees"),
     "history": ("History",),
     "init": (),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "GaussianNLL", "Huber", "LossGradient", "Quantile"),
@@ -149,12 +150,13 @@ _LATER = {
     "seq2seq": ("Seq2Seq",),
     "schedules": (),
     "training": ("Trainer",),
+    "trees": ("BinaryTreeLSTM", "ChildSumTreeLSTM", "Root", "TreeRNN"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in (module, *names)}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what training takes, and steps in Python, when it is first asked for."""
+    """Import what not every program needs when it is first asked for."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_MODULE_OF[name]}")

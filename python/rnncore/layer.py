@@ -11,6 +11,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -376,6 +377,8 @@ def _build(description: Mapping[str, Any]) -> Layer:
     """Make a layer of a description."""
     config = dict(description)
     kind = config.pop("type")
+    if kind not in Layer._kinds:  # the package has some that it imports when they are first asked for
+        getattr(import_module("rnncore"), str(kind), None)
     if kind not in Layer._kinds:
         raise ValueError(f"expected a type of layer that is known here, got {kind!r}")
     return Layer._kinds[kind]._from_config(config)
