@@ -231,7 +231,7 @@ MAY_INCLUDE = {
     "forest.hpp": ["api.hpp"],
     "forest.cpp": ["forest.hpp"],
     "tree.hpp": ["forest.hpp", "memory.hpp"],
-    "tree.cpp": ["dispatch.hpp", "linear.hpp", "rounding.hpp", "schedule.hpp", "threads.hpp", "tree.hpp"],
+    "tree.cpp": ["dispatch.hpp", "linear.hpp", "rounding.hpp", "schedule.hpp", "sums.hpp", "threads.hpp", "tree.hpp"],
     "bindings/tree.?pp": [
         "bindings/arrays.hpp",
         "bindings/call.hpp",

@@ -121,7 +121,7 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
                      const LinearGradients<T>& gradients) {
     const Kernels<T>& kernels = precision<T>(table);
     const int64_t R = rows.count(), I = layer.I, O = layer.O;
-    if (gradients.x) rows.zero_others(gradients.x, I);
+    rows.zero_others(gradients.x, I);
     if (R == 0) {
         std::fill_n(gradients.weight, O * I, T{0});
         std::fill_n(gradients.bias, O, T{0});
@@ -129,11 +129,11 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
     }
     Linear<T> task = layer;
     task.caller_row = rows.index();
-    const int threads = threads_for_products(gradients.x ? 2 : 1, R, I * O);
+    const int threads = threads_for_products(2, R, I * O);
 
     // For few rows, neither the weight nor the operands of the product over rows are packed.
     const bool few_rows = R <= kernels.few_rows;
-    const bool pack_weight = gradients.x && (!few_rows || I % kernels.lanes != 0);
+    const bool pack_weight = !few_rows || I % kernels.lanes != 0;
     // Where all rows are computed and there is no activation, da is dy.
     const bool dy_is_da = layer.activation == Activation::none && R == rows.all();
     const int64_t row_size = I + 1 + (dy_is_da ? 0 : O);
@@ -172,7 +172,7 @@ void linear_backward(const KernelTable& table, const Rows& rows, const Linear<T>
                 kernels.linear_gradient(task, {begin + part.begin, begin + part.end}, dy, da + part.begin * O);
             });
             // dW and db by panels of outputs, dx = da W by blocks of rows
-            team.each(panels + (gradients.x ? blocks : 0), [&](int64_t index) {
+            team.each(panels + blocks, [&](int64_t index) {
                 if (index >= panels) {
                     const Span part = share(count, index - panels, blocks);
                     kernels.multiply_rows(part.end - part.begin, O, I, chunk_da + part.begin * O,

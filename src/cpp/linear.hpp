@@ -37,7 +37,7 @@ private:
 
 template <class T>
 struct LinearGradients {
-    T* x;       // (caller rows, I), or null if it is not wanted
+    T* x;       // (caller rows, I)
     T* weight;  // (O, I)
     T* bias;    // (O)
 };

@@ -6,6 +6,7 @@
 #include "linear.hpp"
 #include "rounding.hpp"
 #include "schedule.hpp"
+#include "sums.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
@@ -199,17 +200,17 @@ void tree_backward(const KernelTable& table, const TreeCall<T>& call, const Tree
 
     // The gradients of weights are sums over nodes, those of U over nodes that have children. du is dx but for the
     // forget gates, and so are the gradients of biases.
-    const auto sums = [&](int64_t rows, int64_t columns, int64_t outputs, const T* x, const T* d,
-                          const LinearGradients<T>& to) {
-        linear_backward<T>(table, Rows(rows),
-                           {columns, outputs, Activation::none, nullptr, x, false, to.x ? call.weight : nullptr,
-                            nullptr, nullptr, outputs},
-                           d, to);
-    };
-    sums(R, call.I, sizes.pre, call.x, dpre, {gradients.x, gradients.weight, gradients.bias});
-    sums(inner, sizes.operand, sizes.product, tape.operand, du + nodes.leaves * sizes.product,
-         {nullptr, gradients.u, gradients.b});
-    if (call.u_forget) sums(R, H, H, tape.h, dforget, {nullptr, gradients.u_forget, gradients.b_forget});
+    const Rows all(R);
+    linear_backward<T>(
+        table, all,
+        {call.I, sizes.pre, Activation::none, nullptr, call.x, false, call.weight, nullptr, nullptr, sizes.pre}, dpre,
+        {gradients.x, gradients.weight, gradients.bias});
+    sum_weights<T>(table, inner,
+                   {{sizes.operand, tape.operand, all.index(), sizes.product, sizes.product,
+                     du + nodes.leaves * sizes.product, gradients.u, gradients.b}});
+    if (call.u_forget) {
+        sum_weights<T>(table, R, {{H, tape.h, all.index(), H, H, dforget, gradients.u_forget, gradients.b_forget}});
+    }
     const auto of_pre = [&](int64_t gate, int64_t from) {
         std::copy_n(gradients.bias + from * H, H, gradients.b + gate * H);
     };

@@ -113,9 +113,8 @@ struct Take {
 template <class Cell, class T>
 void input_rows(const Forward<T>& task, int64_t rows, const T* const* x_rows, Span, T* pre) {
     const FlushDenormals guard;
-    Product product{};
-    product.K = task.I, product.columns = Cell::gates * task.H;
-    multiply_into(rows, product, task.packed, task.w, task.b_ih, Rows<T>{nullptr, 0, x_rows}, pre, Order::ascending);
+    multiply_into(rows, product_of(task.I, Cell::gates * task.H), task.packed, task.w, task.b_ih,
+                  Rows<T>{nullptr, 0, x_rows}, pre, Order::ascending);
 }
 
 inline int64_t one_panel(int64_t) {
