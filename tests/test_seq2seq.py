@@ -276,6 +276,12 @@ class TestPairs:
         assert batch.x[0].shape == (2, 4, 3)
         assert np.array_equal(batch.x[0][0, :2], sources[0])
 
+    def test_weights_go_with_their_pairs(self):
+        pairs = rc.data.Pairs([[4], [5, 6]], [[2], [3]], start=0, end=1, batch_size=2, weights=[0.5, 2.0], rows=[1, 0])
+        (batch,) = pairs
+        assert batch.x[0][:, 0].tolist() == [5, 4]
+        assert batch.weights.tolist() == [2.0, 0.5]
+
     def test_orders_come_from_the_generator(self):
         pairs = rc.data.Pairs([[k] for k in range(20)], [[k] for k in range(20)], start=0, end=1, batch_size=4)
         orders = [[batch.x[0][:, 0].tolist() for batch in pairs.epoch(np.random.default_rng(s))] for s in (0, 0, 1)]
@@ -356,8 +362,8 @@ def test_bridges(rng):
     source, target = rc.LSTM(3, 4, bidirectional=True), rc.GRU(3, 5, 2)
     bridge = Bridge("auto", source, target, rng=rng)
     assert bridge.parameters["weight"].shape == (10, 16)
-    made = bridge.run((rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))))
+    made = bridge.made_of((rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))))
     assert made.shape == (2, 3, 5)
     same = Bridge("auto", target, target, rng=rng)
     assert not same.parameters
-    assert same.run(made) is made
+    assert same.made_of(made) is made

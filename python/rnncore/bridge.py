@@ -91,16 +91,16 @@ class Bridge(Layer):
         if shapes:
             self.flat_parameters[...] = rng.uniform(-1, 1, self.flat_parameters.size) / np.sqrt(columns)
 
-    def run(self, state: State) -> State:  # type: ignore[override]
+    def made_of(self, state: State) -> State:
         """Return the state made of one, None for zeros."""
         if self.kind != "linear":
             return state if self.kind == "copy" else None
         return self._apart(affine.linear(_joined(state), *self.parameters.values(), activation="tanh"))
 
-    def vjp(self, state: State) -> tuple[State, Callable[[State], State]]:  # type: ignore[override]
+    def made_of_vjp(self, state: State) -> tuple[State, Callable[[State], State]]:
         """Return the state made of one, and the function that pulls its gradient back."""
         if self.kind != "linear":
-            return self.run(state), lambda dstate: dstate if self.kind == "copy" else None
+            return self.made_of(state), lambda dstate: dstate if self.kind == "copy" else None
         y, vjp = affine.linear_vjp(_joined(state), *self.parameters.values(), activation="tanh")
 
         def pull_back(dstate: State) -> State:

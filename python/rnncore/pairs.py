@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnncore.batches import Batch, Epoch, series_of
+from rnncore.batches import Batch, series_of
 from rnncore.sequences import Sequences
 
 __all__ = ["Pairs"]
@@ -16,7 +16,7 @@ __all__ = ["Pairs"]
 Array = NDArray[Any]
 
 
-class Pairs:
+class Pairs(Sequences):
     """Pairs of a source and a target of any lengths, in batches as `rnncore.Seq2Seq` takes them.
 
     At each step the decoder is given what the target has before it, `start` at the first, and is to expect what the
@@ -34,7 +34,8 @@ class Pairs:
     batch_size : int
         Pairs in a batch.
     **options
-        `rows`, `bucket`, `shuffle` and `drop_last` of `Sequences`; buckets are by the lengths of sources.
+        `weights` of each pair, `rows`, `bucket`, `shuffle` and `drop_last` of `Sequences`; buckets are by the lengths
+        of sources.
 
     Raises
     ------
@@ -62,34 +63,17 @@ class Pairs:
         for index, array in enumerate(arrays):
             if array.ndim != 1:
                 raise ValueError(f"targets[{index}]: expected tokens (T,), got {array.shape}")
-        self._start, self._end = int(start), int(end)
-        whole = [np.concatenate([[self._start], array, [self._end]]).astype(np.int64) for array in arrays]
-        self._sequences = Sequences(sources, whole, batch_size=batch_size, per_step=False, **options)
+        whole = [np.concatenate([[start], array, [end]]).astype(np.int64) for array in arrays]
+        super().__init__(sources, whole, batch_size=batch_size, per_step=False, **options)
 
-    def epoch(self, rng: np.random.Generator | None = None) -> Epoch:
-        """Draw an order and return its batches: with x a pair, and lengths a pair.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator, optional
-            Default: the batches are in the order of the data.
-
-        Returns
-        -------
-        Epoch
-            Of `Batch`.
-        """
-        sequences = self._sequences.epoch(rng)
-        return Epoch(lambda index: _paired(sequences[index]), range(len(sequences)))
-
-
-def _paired(batch: Batch) -> Batch:
-    """Return the batch whose x is the source and whose targets are whole, as pairs."""
-    n, S = batch.x.shape[:2]
-    lengths = np.array([len(target) - 1 for target in batch.targets], np.int64)
-    read = np.zeros((n, int(lengths.max())), np.int64)
-    written = np.zeros_like(read)
-    for row, target in enumerate(batch.targets):
-        read[row, : lengths[row]], written[row, : lengths[row]] = target[:-1], target[1:]
-    source_lengths = np.full(n, S, np.int64) if batch.lengths is None else batch.lengths
-    return Batch((batch.x, read), written, (source_lengths, lengths))
+    def _batch(self, order: Array, start: int) -> Batch:
+        """Return the batch in which x is a pair, and lengths are one."""
+        batch = super()._batch(order, start)
+        n, S = batch.x.shape[:2]
+        lengths = np.array([len(target) - 1 for target in batch.targets], np.int64)
+        read = np.zeros((n, int(lengths.max())), np.int64)
+        written = np.zeros_like(read)
+        for row, target in enumerate(batch.targets):
+            read[row, : lengths[row]], written[row, : lengths[row]] = target[:-1], target[1:]
+        source_lengths = np.full(n, S, np.int64) if batch.lengths is None else batch.lengths
+        return batch._replace(x=(batch.x, read), targets=written, lengths=(source_lengths, lengths))

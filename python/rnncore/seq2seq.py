@@ -232,7 +232,7 @@ class Seq2Seq(Container):
             target = self._mixed(source, target, source_lengths)
         (memory, encoded), pull_encoder = self.encoder.vjp(source, None, source_lengths)
         final = self._read.of(encoded)
-        first, pull_bridge = self._bridge.vjp(final)
+        first, pull_bridge = self._bridge.made_of_vjp(final)
 
         def pull_source(dmemory: Array | None, dfirst: State) -> Any:
             return pull_encoder(dmemory, self._read.within(pull_bridge(dfirst)))[0]
@@ -389,7 +389,7 @@ class Seq2Seq(Container):
     def _stepping(self, source: Array, source_lengths: Array | None) -> Stepping:
         """Run the encoder, and make the decoder ready to take steps."""
         memory, encoded = self.encoder.run(source, None, source_lengths)
-        first = self._bridge.run(self._read.of(encoded))
+        first = self._bridge.made_of(self._read.of(encoded))
         values = steps = None
         if self._attention is not None:
             values = as_array("memory", memory, self._parts.recurrent.dtype)
